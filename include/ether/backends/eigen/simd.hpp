@@ -1,0 +1,158 @@
+#pragma once
+
+/// Vector arithmetic and 16-bit conversion: all that knows of instruction sets, through Eigen's
+/// packets. P is float or double and computes; T is P or a 16-bit type and is stored.
+
+#include <ether/matrix_view.hpp>
+
+#include <Eigen/Core>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__F16C__) || defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace ether::detail {
+
+template <class P>
+using Packet = typename Eigen::internal::packet_traits<P>::type;
+template <class P>
+inline constexpr Index lanes = Eigen::internal::unpacket_traits<Packet<P>>::size;
+
+template <class P>
+Packet<P> broadcast(P value) {
+  return Eigen::internal::pset1<Packet<P>>(value);
+}
+/// a * b + c
+template <class V>
+V multiply_add(const V& a, const V& b, const V& c) {
+  return Eigen::internal::pmadd(a, b, c);
+}
+template <class V>
+V add(const V& a, const V& b) {
+  return Eigen::internal::padd(a, b);
+}
+/// The sum of a packet's elements.
+template <class V>
+auto sum(const V& a) {
+  return Eigen::internal::predux(a);
+}
+
+// 16-bit conversion, lanes<float> elements at a time: loops of fixed length over local arrays,
+// which compilers turn into the machine's conversion instructions.
+
+inline void widen_lanes(const Eigen::bfloat16* from, float* to) {
+  constexpr Index L = lanes<float>;
+  std::uint16_t half[L];
+  std::uint32_t bits[L];
+  std::memcpy(half, from, sizeof half);
+  for (Index i = 0; i < L; ++i) bits[i] = static_cast<std::uint32_t>(half[i]) << 16;
+  std::memcpy(to, bits, sizeof bits);
+}
+inline void narrow_lanes(const float* from, Eigen::bfloat16* to) {
+  constexpr Index L = lanes<float>;
+  std::uint32_t bits[L];
+  std::uint16_t half[L];
+  std::memcpy(bits, from, sizeof bits);
+  for (Index i = 0; i < L; ++i) {
+    const std::uint32_t to_even = (bits[i] + 0x7fff + (bits[i] >> 16 & 1)) >> 16;
+    const std::uint32_t quiet_nan = bits[i] >> 16 | 0x40;
+    half[i] =
+        static_cast<std::uint16_t>((bits[i] & 0x7fffffff) > 0x7f800000 ? quiet_nan : to_even);
+  }
+  std::memcpy(static_cast<void*>(to), half, sizeof half);
+}
+inline void widen_lanes(const Eigen::half* from, float* to) {
+  constexpr Index L = lanes<float>;
+  Index i = 0;
+#if defined(__F16C__)
+  for (; i + 8 <= L; i += 8)
+    _mm256_storeu_ps(
+        to + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
+#endif
+  for (; i < L; ++i) to[i] = static_cast<float>(from[i]);
+}
+inline void narrow_lanes(const float* from, Eigen::half* to) {
+  constexpr Index L = lanes<float>;
+  Index i = 0;
+#if defined(__F16C__)
+  for (; i + 8 <= L; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
+#endif
+  for (; i < L; ++i) to[i] = static_cast<Eigen::half>(from[i]);
+}
+
+/// lanes<P> elements, widened to P.
+template <class P, class T>
+Packet<P> load(const T* from) {
+  if constexpr (std::is_same_v<P, T>) {
+    return Eigen::internal::ploadu<Packet<P>>(from);
+  } else {
+    P wide[lanes<P>];
+    widen_lanes(from, wide);
+    return Eigen::internal::ploadu<Packet<P>>(wide);
+  }
+}
+/// lanes<P> elements, rounded to the nearest T, ties to even.
+template <class P, class T>
+void store(T* to, const Packet<P>& value) {
+  if constexpr (std::is_same_v<P, T>) {
+    Eigen::internal::pstoreu<P, Packet<P>>(to, value);
+  } else {
+    P wide[lanes<P>];
+    Eigen::internal::pstoreu<P, Packet<P>>(wide, value);
+    narrow_lanes(wide, to);
+  }
+}
+
+/// to[i] = from[i], widened or rounded.
+template <class P, class A, class B>
+void convert(const A* from, Index count, B* to) {
+  if constexpr (std::is_same_v<A, B>) {
+    std::copy_n(from, count, to);
+  } else {
+    Index i = 0;
+    for (; i + lanes<P> <= count; i += lanes<P>) store<P>(to + i, load<P>(from + i));
+    for (; i < count; ++i) to[i] = static_cast<B>(static_cast<P>(from[i]));
+  }
+}
+
+/// Results beyond this do not fit a cache anyway and are written past it.
+inline constexpr Index streaming_bytes = Index{32} << 20;
+
+template <class A, class B>
+bool worth_streaming(MatrixView<const A> in, MatrixView<B> out) {
+  return static_cast<const void*>(in.data) != static_cast<const void*>(out.data) &&
+         out.rows * out.cols * static_cast<Index>(sizeof(B)) > streaming_bytes;
+}
+
+/// Copies past the cache where the machine can. finish_streaming must follow on the same thread.
+template <class T>
+void stream_copy(const T* from, Index count, T* to) {
+  const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
+  const auto* in = reinterpret_cast<const std::byte*>(from);
+  auto* out = reinterpret_cast<std::byte*>(to);
+  std::size_t done = 0;
+#if defined(__SSE2__)
+  constexpr std::size_t line = 64;
+  done = std::min(bytes, (line - reinterpret_cast<std::uintptr_t>(to) % line) % line);
+  std::memcpy(out, in, done);
+  for (; done + line <= bytes; done += line)
+    for (std::size_t i = done; i < done + line; i += 16)
+      _mm_stream_si128(reinterpret_cast<__m128i*>(out + i),
+                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i)));
+#endif
+  std::memcpy(out + done, in + done, bytes - done);
+}
+inline void finish_streaming() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+}  // namespace ether::detail

@@ -1,0 +1,17 @@
+#pragma once
+
+/// ether: ETHER and ETHER+ adapters for frozen linear layers (ICML 2024, arXiv 2405.20271).
+/// C++17 and Eigen; no accelerator is named here, see <ether/backends/cuda.hpp>.
+
+#include <ether/version.hpp>           // ETHER_VERSION_*
+#include <ether/error.hpp>             // error and its kinds
+#include <ether/matrix_view.hpp>       // Index, MatrixView
+#include <ether/transform.hpp>         // Variant, Sides, BlockLayout, AdapterConfig, Reflection
+#include <ether/adapter.hpp>           // Adapter: u and v on the host
+#include <ether/analysis.hpp>          // distance to the identity, condition number
+#include <ether/backend.hpp>           // the seam
+#include <ether/prepared_adapter.hpp>  // PreparedAdapter: normalised, in backend memory
+#include <ether/reflect.hpp>           // reflect_input, reflect_output
+#include <ether/weight.hpp>            // DenseWeight, and what a Weight of yours needs
+#include <ether/ether_linear.hpp>      // EtherLinear: forward, backward, merge, unmerge
+#include <ether/backends/eigen.hpp>    // EigenBackend<float | double | bfloat16 | half>

@@ -1,0 +1,126 @@
+#pragma once
+
+/// MatrixView: a row-major matrix that somebody else owns.
+
+#include <ether/error.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+namespace ether {
+
+using Index = std::ptrdiff_t;
+
+namespace detail {
+
+/// True for row-major Eigen matrices, maps and blocks whose elements are adjacent within a row.
+/// Written against member names, so that this header needs no Eigen.
+template <class Matrix, class T, class = void>
+struct is_row_major_matrix : std::false_type {};
+
+template <class Matrix, class T>
+struct is_row_major_matrix<
+    Matrix, T,
+    std::void_t<decltype(std::declval<Matrix&>().data()),
+                decltype(std::declval<Matrix&>().outerStride())>>
+    : std::bool_constant<std::decay_t<Matrix>::IsRowMajor &&
+                         std::decay_t<Matrix>::InnerStrideAtCompileTime == 1 &&
+                         std::is_convertible_v<
+                             std::remove_pointer_t<decltype(std::declval<Matrix&>().data())> (*)[],
+                             T (*)[]>> {};
+
+}  // namespace detail
+
+/// A view of rows x cols elements; element (r, c) is data[r * stride + c], stride >= cols.
+/// Copies are cheap and refer to the same memory, which may be a device's.
+template <class T>
+struct MatrixView {
+  T* data = nullptr;
+  Index rows = 0;
+  Index cols = 0;
+  Index stride = 0;
+
+  constexpr MatrixView() = default;
+  constexpr MatrixView(T* data_, Index rows_, Index cols_)
+      : MatrixView(data_, rows_, cols_, cols_) {}
+  constexpr MatrixView(T* data_, Index rows_, Index cols_, Index stride_)
+      : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
+
+  /// MatrixView<T> converts to MatrixView<const T>.
+  template <class U, std::enable_if_t<std::is_same_v<const U, T>, int> = 0>
+  constexpr MatrixView(const MatrixView<U>& other)
+      : MatrixView(other.data, other.rows, other.cols, other.stride) {}
+
+  /// Row-major Eigen matrices, maps and blocks convert; column-major ones do not compile.
+  template <class Matrix, std::enable_if_t<detail::is_row_major_matrix<Matrix, T>::value, int> = 0>
+  MatrixView(Matrix&& matrix)
+      : MatrixView(matrix.data(), matrix.rows(), matrix.cols(), matrix.outerStride()) {}
+
+  constexpr bool empty() const { return rows == 0 || cols == 0; }
+  constexpr T* row(Index r) const { return data + r * stride; }
+  constexpr T& operator()(Index r, Index c) const { return data[r * stride + c]; }
+
+  /// The rows_ x cols_ part whose first element is (r, c).
+  constexpr MatrixView block(Index r, Index c, Index rows_, Index cols_) const {
+    return {data + r * stride + c, rows_, cols_, stride};
+  }
+  constexpr MatrixView middle_rows(Index first, Index count) const {
+    return block(first, 0, count, cols);
+  }
+};
+
+namespace detail {
+
+/// Throws shape_error unless `view` is a usable (rows, cols) matrix. `rows_are` says in the
+/// message where the expected numbers come from.
+template <class T>
+void check_shape(const char* name, const MatrixView<T>& view, Index rows, Index cols,
+                 const char* expected_from) {
+  if (view.rows != rows || view.cols != cols)
+    fail<shape_error>(name, " is (", view.rows, ", ", view.cols, ") but must be (", rows, ", ",
+                      cols, ") ", expected_from);
+  if (view.stride < view.cols && view.rows > 1)
+    fail<shape_error>(name, " has stride ", view.stride, ", less than its ", view.cols,
+                      " columns; the stride counts elements from one row to the next");
+  if (view.data == nullptr && !view.empty())
+    fail<shape_error>(name, " is (", rows, ", ", cols, ") but its data pointer is null");
+}
+
+/// True where the memory spans of two non-empty views meet.
+template <class T, class U>
+bool overlap(const MatrixView<T>& a, const MatrixView<U>& b) {
+  if (a.empty() || b.empty()) return false;
+  const auto begin = [](const auto& m) { return reinterpret_cast<std::uintptr_t>(m.data); };
+  const auto end = [](const auto& m) {
+    return reinterpret_cast<std::uintptr_t>(m.data + (m.rows - 1) * m.stride + m.cols);
+  };
+  return begin(a) < end(b) && begin(b) < end(a);
+}
+
+/// True where two views are one and the same matrix.
+template <class T, class U>
+bool same_matrix(const MatrixView<T>& a, const MatrixView<U>& b) {
+  return static_cast<const void*>(a.data) == static_cast<const void*>(b.data) &&
+         a.stride == b.stride && sizeof(T) == sizeof(U);
+}
+
+/// Throws shape_error where an output would overwrite an input that is still needed.
+template <class T, class U>
+void check_disjoint(const char* input_name, const MatrixView<T>& input, const char* output_name,
+                    const MatrixView<U>& output) {
+  if (overlap(input, output))
+    fail<shape_error>(output_name, " (", output.rows, ", ", output.cols, ") overlaps ", input_name,
+                      " (", input.rows, ", ", input.cols, ") in memory; give it memory of its own");
+}
+
+/// In place is allowed, a shifted or restrided overlap is not.
+template <class T, class U>
+void check_in_place_or_disjoint(const char* input_name, const MatrixView<T>& input,
+                                const char* output_name, const MatrixView<U>& output) {
+  if (!same_matrix(input, output)) check_disjoint(input_name, input, output_name, output);
+}
+
+}  // namespace detail
+}  // namespace ether

@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+usage() {
+  cat <<'TEXT'
+Usage: ./quickstart.sh [--no-install] [demo | test | bench]
+
+  demo    build the example finetune_digits and run it (the default)
+  test    build everything with warnings as errors and run all tests,
+          then the tests under the address, undefined and thread sanitizers
+  bench   build the benchmark and run it
+
+Missing Debian or Ubuntu packages are installed with apt-get first.
+
+  --no-install   install nothing: print the apt-get line and stop
+  --help         print this text
+TEXT
+}
+
+say() { printf '== %s\n' "$*"; }
+die() { printf 'quickstart.sh: %s\n' "$*" >&2 && exit 1; }
+
+# Prints those of the named packages that are not installed.
+missing() {
+  local package
+  for package in "$@"; do
+    # shellcheck disable=SC2016  # the field is dpkg's, not the shell's
+    if [[ "$(dpkg-query -W -f='${db:Status-Abbrev}' "$package" 2>/dev/null)" != *"ii "* ]]; then
+      printf '%s\n' "$package"
+    fi
+  done
+}
+
+as_root() {
+  if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+install_packages() {
+  say "Installing with apt-get: $*"
+  if ((EUID != 0)) && ! command -v sudo >/dev/null; then
+    die "this needs root, and sudo is not here. As root: apt-get install $*"
+  fi
+  as_root apt-get update -q
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y "$@"
+}
+
+check_packages() {
+  local needed=(g++ cmake ninja-build libeigen3-dev catch2 libbenchmark-dev zlib1g-dev) wanted
+  if ! command -v dpkg-query >/dev/null; then
+    say "Not Debian or Ubuntu: going on in the hope that there is what they call ${needed[*]}"
+    return
+  fi
+  mapfile -t wanted < <(missing "${needed[@]}")
+  if ((${#wanted[@]} == 0)); then
+    say "All needed packages are installed"
+  elif [[ $install == yes ]]; then
+    install_packages "${wanted[@]}"
+  else
+    say "Missing packages; install them with this line:"
+    printf '%sapt-get install %s\n' "$( ((EUID == 0)) || echo 'sudo ')" "${wanted[*]}"
+    exit 1
+  fi
+}
+
+# configure PRESET [cmake options]; build PRESET [targets]; run_tests PRESET
+configure() { say "Configuring build/$1" && cmake --preset "$@"; }
+build() {
+  local preset=$1
+  shift
+  say "Building ${*:-everything} in build/$preset"
+  cmake --build --preset "$preset" --parallel "$(nproc)" ${1:+--target "$@"}
+}
+run_tests() { say "Testing build/$1" && ctest --preset "$1" --parallel "$(nproc)"; }
+
+# Whether clang++ has an OpenMP and a thread sanitizer that understand each other.
+thread_sanitizer_works() {
+  clang++ -fopenmp -fsanitize=thread tests/thread_sanitizer/race.cpp -o build/race &&
+    TSAN_OPTIONS=ignore_noninstrumented_modules=1 build/race clean
+} >build/race.log 2>&1
+
+test_threads() {
+  local wanted=()
+  if ! thread_sanitizer_works && [[ $install == yes ]] && command -v dpkg-query >/dev/null; then
+    mapfile -t wanted < <(missing clang libomp-dev)
+    if ((${#wanted[@]} > 0)); then install_packages "${wanted[@]}"; fi
+  fi
+  if ! thread_sanitizer_works; then
+    say "Left out: the thread sanitizer, which needs clang and libomp-dev (see build/race.log)"
+    return
+  fi
+  configure tsan
+  build tsan ether_tests ether_race
+  run_tests tsan
+}
+
+install=yes
+command=demo
+while (($# > 0)); do
+  case $1 in
+    -h | --help) usage && exit ;;
+    --no-install) install=no ;;
+    demo | test | bench) command=$1 ;;
+    *) die "unknown argument '$1'; see ./quickstart.sh --help" ;;
+  esac
+  shift
+done
+
+check_packages
+case $command in
+  demo)
+    configure release
+    build release finetune_digits
+    say "Running build/release/examples/finetune_digits"
+    build/release/examples/finetune_digits
+    ;;
+  test)
+    configure release -DETHER_WERROR=ON
+    build release
+    run_tests release
+    configure asan
+    build asan ether_tests
+    run_tests asan
+    test_threads
+    ;;
+  bench)
+    configure release
+    build release ether_bench
+    say "Running build/release/bench/ether_bench"
+    build/release/bench/ether_bench
+    ;;
+esac
+say "Done in $SECONDS seconds"

@@ -1,0 +1,3 @@
+#include "conformance.hpp"
+
+ETHER_CONFORMANCE(ether::EigenBackend<Eigen::bfloat16>, "eigen_bfloat16")

@@ -1,0 +1,3 @@
+#include "conformance.hpp"
+
+ETHER_CONFORMANCE(ether::EigenBackend<double>, "eigen_double")

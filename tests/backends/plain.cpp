@@ -1,0 +1,6 @@
+#include "plain_backend.hpp"
+
+#include "conformance.hpp"
+
+ETHER_CONFORMANCE(test::PlainBackend<double>, "plain_double")
+ETHER_CONFORMANCE(test::PlainBackend<Eigen::bfloat16>, "plain_bfloat16")

@@ -1,0 +1,164 @@
+#pragma once
+
+/// A deliberately odd backend: plain loops, rows padded to multiples of 7 and filled with NaN,
+/// memory that claims not to be the host's, and only the required members. It shows what the seam
+/// asks for, and that the library uses nothing else.
+
+#include <ether/backend.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <list>
+#include <memory>
+#include <vector>
+
+namespace test {
+
+template <class T>
+struct PlainBackend {
+  using Scalar = T;
+  using Parameter = std::conditional_t<std::is_same_v<T, double>, double, float>;
+  using Intermediate = Parameter;
+  using Index = ether::Index;
+  template <class U>
+  using View = ether::MatrixView<U>;
+  using H = ether::Reflection<Parameter>;
+
+  static constexpr const char* name = "plain";
+  static constexpr bool host_memory = false;
+
+  template <class U>
+  class Buffer {
+   public:
+    struct AnyContext {
+      template <class C>
+      AnyContext(C&) {}
+    };
+    Buffer(AnyContext, Index rows, Index cols)
+        : rows_(rows), cols_(cols), stride_((cols / 7 + 1) * 7) {
+      const auto size = static_cast<std::size_t>((rows + 1) * stride_);
+      values_ = std::make_unique<U[]>(size);
+      std::fill_n(values_.get(), size, static_cast<U>(NAN));
+    }
+    View<U> view() const { return {values_.get(), rows_, cols_, stride_}; }
+
+   private:
+    Index rows_, cols_, stride_;
+    std::unique_ptr<U[]> values_;
+  };
+
+  struct Context {
+    class Frame {
+     public:
+      explicit Frame(Context&) {}
+      template <class U>
+      View<U> matrix(Index rows, Index cols) {
+        return buffers_.emplace_back(*this, rows, cols).view();
+      }
+
+     private:
+      std::list<Buffer<Parameter>> buffers_;  // all that the library asks of a frame
+    };
+  };
+
+  template <class U>
+  static void copy_in(Context&, View<const U> host, View<U> device) {
+    for (Index r = 0; r < host.rows; ++r)
+      for (Index c = 0; c < host.cols; ++c) device(r, c) = host(r, c);
+  }
+  template <class U>
+  static void copy_out(Context& ctx, View<const U> device, View<U> host) {
+    copy_in(ctx, device, host);
+  }
+  static void synchronize(Context&) {}
+
+  template <class B>
+  static void gemm(Context&, View<const Parameter> a, View<const B> b, bool transpose_b,
+                   View<Parameter> c, bool accumulate) {
+    for (Index i = 0; i < c.rows; ++i)
+      for (Index j = 0; j < c.cols; ++j) {
+        double sum = accumulate ? static_cast<double>(c(i, j)) : 0;
+        for (Index k = 0; k < a.cols; ++k)
+          sum += static_cast<double>(a(i, k)) *
+                 static_cast<double>(transpose_b ? b(j, k) : b(k, j));
+        c(i, j) = static_cast<Parameter>(sum);
+      }
+  }
+
+  template <class A, class B, class C>
+  static void reflect(Context&, const H& h, View<const A> in, View<B> out, View<const C> add) {
+    std::vector<double> row(static_cast<std::size_t>(in.cols));
+    for (Index r = 0; r < in.rows; ++r) {
+      for (Index i = 0; i < in.cols; ++i)
+        row[static_cast<std::size_t>(i)] = static_cast<double>(in(r, i)) +
+                                           (add.rows == 0 ? 0 : static_cast<double>(add(r, i)));
+      for (Index k = 0; k < h.terms(); ++k)
+        for (Index chunk = 0; chunk < h.blocks; ++chunk) {
+          const Index b = h.block(r, chunk), size = h.block_size;
+          const auto w = [&](Index i) { return static_cast<double>(h.unit(k, b * size + i)); };
+          double dot = 0;
+          for (Index i = 0; i < size; ++i) dot += w(i) * static_cast<double>(in(r, chunk * size + i));
+          for (Index i = 0; i < size; ++i)
+            row[static_cast<std::size_t>(chunk * size + i)] +=
+                static_cast<double>(h.coefficient(k, b)) * dot * w(i);
+        }
+      for (Index i = 0; i < in.cols; ++i)
+        out(r, i) = static_cast<B>(row[static_cast<std::size_t>(i)]);
+    }
+  }
+
+  template <class A, class B>
+  static void reflect_columns(Context& ctx, const H& h, View<const A> in, View<B> out) {
+    Buffer<double> t(ctx, in.cols, in.rows);  // (H in)^T = in^T H
+    for (Index r = 0; r < in.rows; ++r)
+      for (Index c = 0; c < in.cols; ++c) t.view()(c, r) = static_cast<double>(in(r, c));
+    reflect(ctx, h, View<const double>(t.view()), t.view(), View<const double>{});
+    for (Index r = 0; r < in.rows; ++r)
+      for (Index c = 0; c < in.cols; ++c) out(r, c) = static_cast<B>(t.view()(c, r));
+  }
+
+  template <class A, class B>
+  static void reflect_grad(Context& ctx, const H& h, View<const A> t, View<const B> r,
+                           View<Parameter> grads) {
+    Buffer<double> sums(ctx, 1, h.width());
+    for (Index k = 0; k < h.terms(); ++k)
+      for (Index chunk = 0; chunk < h.blocks; ++chunk) {
+        const Index b = h.block(0, chunk), size = h.block_size;
+        const auto sum = sums.view().block(0, 0, 1, size);
+        for (Index i = 0; i < size; ++i) sum(0, i) = 0;
+        for (Index row = 0; row < t.rows; ++row) {
+          double w_dot_t = 0, w_dot_r = 0;
+          for (Index i = 0; i < size; ++i) {
+            const double w = static_cast<double>(h.unit(k, b * size + i));
+            w_dot_t += w * static_cast<double>(t(row, chunk * size + i));
+            w_dot_r += w * static_cast<double>(r(row, chunk * size + i));
+          }
+          for (Index i = 0; i < size; ++i)
+            sum(0, i) += w_dot_t * static_cast<double>(r(row, chunk * size + i)) +
+                         w_dot_r * static_cast<double>(t(row, chunk * size + i));
+        }
+        project(h, k, b, sum, grads);
+      }
+  }
+
+  static void project_grad(Context&, const H& h, View<const Parameter> sums, View<Parameter> grads) {
+    for (Index k = 0; k < h.terms(); ++k)
+      for (Index b = 0; b < h.blocks; ++b)
+        project(h, k, b, sums.block(k, b * h.block_size, 1, h.block_size), grads);
+  }
+
+ private:
+  template <class S>
+  static void project(const H& h, Index k, Index b, View<S> sum, View<Parameter> grads) {
+    double dot = 0;
+    const auto unit = [&](Index i) { return static_cast<double>(h.unit(k, b * h.block_size + i)); };
+    for (Index i = 0; i < h.block_size; ++i) dot += unit(i) * static_cast<double>(sum(0, i));
+    const double factor =
+        static_cast<double>(h.coefficient(k, b)) * static_cast<double>(h.inverse_length(k, b));
+    for (Index i = 0; i < h.block_size; ++i)
+      grads(k, b * h.block_size + i) +=
+          static_cast<Parameter>(factor * (static_cast<double>(sum(0, i)) - dot * unit(i)));
+  }
+};
+
+}  // namespace test

@@ -1,0 +1,333 @@
+#pragma once
+
+/// What every backend must do, checked against the dense oracle in double. A backend's test file
+/// is `#include "conformance.hpp"` and one line:
+///
+///     ETHER_CONFORMANCE(ether::EigenBackend<float>, "eigen_float")
+
+#include "support/catch.hpp"
+#include "support/oracle.hpp"
+#include "support/random.hpp"
+
+#include <ether/ether.hpp>
+
+#include <functional>
+
+namespace test {
+
+using ether::Adapter;
+using ether::Sides;
+using ether::Variant;
+
+struct Case {
+  AdapterConfig config;
+  Index out, in, tokens, pad;
+};
+
+inline std::string describe(const Case& c) {
+  const AdapterConfig& a = c.config;
+  std::ostringstream s;
+  s << to_string(a.variant) << ", sides " << to_string(a.sides) << ", " << to_string(a.layout)
+    << ", blocks " << a.input_blocks << "/" << a.output_blocks << ", strength " << a.strength
+    << ", weight (" << c.out << ", " << c.in << "), tokens " << c.tokens << ", pad " << c.pad;
+  return s.str();
+}
+
+/// Variants x sides x shapes: ragged sizes, one block and blocks of one element, token counts on
+/// every side of a backend's thresholds, rows further apart than they are long.
+inline void for_each_case(const std::function<void(const Case&)>& body) {
+  struct Shape {
+    Index out, in, input_blocks, output_blocks, tokens, pad;
+    double strength;
+  };
+  const Shape shapes[] = {
+      {7, 5, 1, 1, 1, 0, 1},    {24, 40, 5, 3, 3, 1, 1},    {57, 92, 4, 19, 17, 3, 0.75},
+      {40, 24, 24, 40, 6, 2, 1}, {129, 66, 2, 3, 70, 5, 1},  {33, 130, 10, 1, 130, 7, -0.5},
+      {300, 258, 6, 4, 29, 0, 1}, {96, 64, 1, 2, 300, 4, 1.25}, {1, 48, 3, 1, 2, 0, 1},
+  };
+  for (Variant variant : {Variant::ether, Variant::ether_plus})
+    for (Sides sides : {Sides::input, Sides::output, Sides::both})
+      for (BlockLayout layout : {BlockLayout::diagonal, BlockLayout::row_chunk})
+        for (const Shape& s : shapes) {
+          if (layout == BlockLayout::row_chunk && sides == Sides::output) continue;
+          Case c{{}, s.out, s.in, s.tokens, s.pad};
+          c.config.variant = variant;
+          c.config.sides = sides;
+          c.config.layout = layout;
+          c.config.input_blocks = s.input_blocks;
+          c.config.output_blocks = s.output_blocks;
+          c.config.strength = s.strength;
+          INFO(describe(c));
+          body(c);
+        }
+}
+
+/// A layer in backend memory and the same layer in double.
+template <class Backend>
+struct Fixture {
+  using Scalar = typename Backend::Scalar;
+  using P = typename Backend::Parameter;
+
+  explicit Fixture(typename Backend::Context& ctx, const Case& c)
+      : adapter(random_adapter<P>(c.config, c.out, c.in, 1)),
+        host_weight(random_matrix<Scalar>(c.out, c.in, 2)),
+        host_bias(random_matrix<Scalar>(1, c.out, 3)),
+        host_x(random_matrix<Scalar>(c.tokens, c.in, 4)),
+        host_grad_y(random_matrix<Scalar>(c.tokens, c.out, 5)),
+        weight(ctx, host_weight, c.pad),
+        bias(ctx, host_bias, 0),
+        x(ctx, host_x, c.pad),
+        grad_y(ctx, host_grad_y, c.pad),
+        oracle(adapter, to_double(host_weight)),
+        layer(ctx, weight.const_view(), adapter, bias.view().data) {}
+
+  /// |H|^2-weighted norm of the weight with all products by absolute value; roundings of a product
+  /// followed by two transforms.
+  double weight_magnitude() const {
+    return oracle.h_norm() * oracle.h_norm() * oracle.weight.norm();
+  }
+  Index roundings() const { return 2 * (oracle.in() + oracle.out()) + 20; }
+
+  Adapter<P> adapter;
+  MatrixOf<Scalar> host_weight, host_bias, host_x, host_grad_y;
+  DeviceMatrix<Backend, Scalar> weight, bias, x, grad_y;
+  Oracle oracle;
+  ether::EtherLinear<Backend> layer;
+};
+
+template <class P>
+void check_grads(const Adapter<P>& grads, const Matrix& input, const Matrix& output, double scale,
+                 Index roundings, double input_length, double output_length) {
+  CHECK(difference(to_double(grads.parameters(Side::input)), input,
+                   tolerance<P, P>(roundings, scale / input_length, 0)) == "");
+  CHECK(difference(to_double(grads.parameters(Side::output)), output,
+                   tolerance<P, P>(roundings, scale / output_length, 0)) == "");
+}
+
+/// The shortest block vector: gradients scale with its inverse.
+inline double shortest(const Matrix& raw, Index blocks) {
+  double least = 1e300;
+  for (Index t = 0; t < raw.rows(); ++t)
+    for (Index b = 0; b < blocks; ++b) {
+      const Index size = raw.cols() / blocks;
+      least = std::min(least, raw.block(t, b * size, 1, size).norm());
+    }
+  return least;
+}
+
+template <class Backend>
+void test_forward() {
+  using T = typename Backend::Scalar;
+  typename Backend::Context ctx;
+  for_each_case([&](const Case& c) {
+    Fixture<Backend> f(ctx, c);
+    const Matrix x = to_double(f.host_x), bias = to_double(f.host_bias);
+    for (bool with_bias : {true, false}) {
+      const ether::EtherLinear<Backend> layer(ctx, f.weight.const_view(), f.adapter,
+                                              with_bias ? f.bias.view().data : nullptr);
+      DeviceMatrix<Backend, T> y(ctx, c.tokens, c.out, c.pad);
+      layer.forward(ctx, f.x.view(), y.view());
+      const Matrix expected = f.oracle.forward(x, with_bias ? bias : Matrix());
+      const double magnitude =
+          x.norm() * f.weight_magnitude() + std::sqrt(double(c.tokens)) * bias.norm();
+      CHECK(difference(y.values(), expected,
+                       tolerance<typename Backend::Intermediate, T>(f.roundings(), magnitude,
+                                                                    expected.norm())) == "");
+      CHECK(y.surround_untouched());
+    }
+    CHECK(bit_difference<T>(f.x.host(), f.host_x) == "");
+    CHECK(bit_difference<T>(f.weight.host(), f.host_weight) == "");
+  });
+}
+
+template <class Backend>
+void test_backward() {
+  using T = typename Backend::Scalar;
+  using P = typename Backend::Parameter;
+  typename Backend::Context ctx;
+  for_each_case([&](const Case& c) {
+    Fixture<Backend> f(ctx, c);
+    const Matrix x = to_double(f.host_x), grad_y = to_double(f.host_grad_y);
+    DeviceMatrix<Backend, T> grad_x(ctx, c.tokens, c.in, c.pad);
+    auto grads = Adapter<P>::zeros_like(f.adapter);
+    f.layer.backward(ctx, f.x.view(), f.grad_y.view(), grad_x.view(), grads);
+
+    const Matrix expected = f.oracle.grad_x(grad_y);
+    CHECK(difference(grad_x.values(), expected,
+                     tolerance<typename Backend::Intermediate, T>(
+                         f.roundings(), grad_y.norm() * f.weight_magnitude(), expected.norm())) ==
+          "");
+    CHECK(grad_x.surround_untouched());
+
+    const Matrix input = f.oracle.grad_input(x, grad_y), output = f.oracle.grad_output(x, grad_y);
+    const double scale = 4 * (1 + std::abs(c.config.strength)) * f.weight_magnitude() * x.norm() *
+                         grad_y.norm();
+    const Index roundings = f.roundings() + c.tokens;
+    const double input_length = shortest(f.oracle.input, c.config.input_blocks);
+    const double output_length = shortest(f.oracle.output, c.config.output_blocks);
+    check_grads(grads, input, output, scale, roundings, input_length, output_length);
+
+    // Accumulates; and without grad_x the gradients are the same to the bit.
+    auto more = Adapter<P>::zeros_like(f.adapter);
+    f.layer.backward(ctx, f.x.view(), f.grad_y.view(), {}, more);
+    CHECK(std::equal(more.data(), more.data() + more.size(), grads.data()));
+    f.layer.backward(ctx, f.x.view(), f.grad_y.view(), {}, more);
+    check_grads(more, 2 * input, 2 * output, 2 * scale, roundings, input_length, output_length);
+  });
+}
+
+template <class Backend>
+void test_merge() {
+  using T = typename Backend::Scalar;
+  using P = typename Backend::Parameter;
+  typename Backend::Context ctx;
+  for_each_case([&](const Case& c) {
+    Fixture<Backend> f(ctx, c);
+    const Matrix expected = f.oracle.merged();
+    DeviceMatrix<Backend, T> merged(ctx, c.out, c.in, c.pad);
+    f.layer.merge(ctx, merged.view());
+    CHECK(difference(merged.values(), expected,
+                     tolerance<P, T>(f.roundings(), f.weight_magnitude(), expected.norm())) == "");
+    CHECK(merged.surround_untouched());
+    CHECK(bit_difference<T>(f.weight.host(), f.host_weight) == "");
+
+    // In place, into the wrapped memory itself: the same bits.
+    f.layer.merge(ctx, f.weight.view());
+    CHECK(bit_difference<T>(f.weight.host(), merged.host()) == "");
+    CHECK(f.weight.surround_untouched());
+  });
+}
+
+/// W -> merge -> unmerge -> W, within rounding times the condition numbers of both sides.
+template <class Backend>
+void test_unmerge() {
+  using T = typename Backend::Scalar;
+  typename Backend::Context ctx;
+  for_each_case([&](const Case& c) {
+    Fixture<Backend> f(ctx, c);
+    double condition = 1;
+    for (Side side : {Side::input, Side::output}) {
+      double worst = 1;
+      for (Index b = 0; b < f.adapter.blocks(side) && f.adapter.terms(side) != 0; ++b)
+        worst = std::max(worst, ether::condition_number(
+                                    ether::eigenvalues(c.config.variant, c.config.strength,
+                                                       ether::block_sine(f.adapter, side, b)),
+                                    f.adapter.block_size(side)));
+      condition *= worst;
+    }
+    DeviceMatrix<Backend, T> merged(ctx, c.out, c.in, c.pad);
+    f.layer.merge(ctx, merged.view());
+    if (!(condition <= 900)) return;  // 1,000 is where unmerge may refuse a side
+    f.layer.unmerge(ctx, merged.view());
+    const Matrix w = to_double(f.host_weight);
+    const double roundoff =
+        static_cast<double>(f.roundings()) * unit_roundoff<typename Backend::Parameter>() +
+        unit_roundoff<T>();
+    CHECK(difference(merged.values(), w, 4 * condition * roundoff * f.weight_magnitude()) == "");
+    CHECK(merged.surround_untouched());
+  });
+}
+
+/// The free row operations around a product of the caller's own give forward.
+template <class Backend>
+void test_reflect() {
+  using T = typename Backend::Scalar;
+  using P = typename Backend::Parameter;
+  typename Backend::Context ctx;
+  for_each_case([&](const Case& c) {
+    Fixture<Backend> f(ctx, c);
+    const ether::PreparedAdapter<Backend> prepared(ctx, f.adapter);
+    const Matrix x = to_double(f.host_x), s = to_double(f.host_grad_y);
+    const double h = f.oracle.h_norm();
+
+    DeviceMatrix<Backend, T> z(ctx, c.tokens, c.in, c.pad);
+    Oracle one_row = f.oracle;  // with W = a row of ones its merged weight shows H_in's action
+    for (Index row = 0, count = 0; row < c.out; row += count) {
+      count = rows_alike(prepared, row);
+      REQUIRE(count >= 1);
+      ether::reflect_input(ctx, prepared, row, f.x.view(), z.view());
+      for (Index o : {row, row + count - 1}) {
+        Matrix h_row = Matrix::Identity(c.in, c.in);
+        if (f.oracle.input.rows() != 0) {
+          const Index n = c.config.input_blocks, size = c.in / n;
+          for (Index k = 0; k < n; ++k)
+            h_row.block(k * size, k * size, size, size) =
+                f.oracle.block(f.oracle.input, n, f.oracle.block_of(o, k));
+        }
+        const Matrix expected = x * h_row;
+        CHECK(difference(z.values(), expected,
+                         tolerance<P, T>(f.roundings(), h * x.norm(), expected.norm())) == "");
+      }
+    }
+    CHECK(z.surround_untouched());
+
+    DeviceMatrix<Backend, T> y(ctx, f.host_grad_y, c.pad);
+    ether::reflect_output(ctx, prepared, y.view(), y.view());  // in place
+    const Matrix expected = s * f.oracle.h_out();
+    CHECK(difference(y.values(), expected,
+                     tolerance<P, T>(f.roundings(), h * s.norm(), expected.norm())) == "");
+    CHECK(y.surround_untouched());
+  });
+}
+
+template <class Backend>
+void test_set_adapter() {
+  using T = typename Backend::Scalar;
+  using P = typename Backend::Parameter;
+  typename Backend::Context ctx;
+  for_each_case([&](const Case& c) {
+    Fixture<Backend> f(ctx, c);
+    DeviceMatrix<Backend, T> y(ctx, c.tokens, c.out, 0), again(ctx, c.tokens, c.out, 0);
+    auto other = random_adapter<P>(c.config, c.out, c.in, 99);
+    f.layer.set_adapter(ctx, other);
+    f.layer.forward(ctx, f.x.view(), y.view());
+    ether::EtherLinear<Backend> fresh(ctx, f.weight.const_view(), other, f.bias.view().data);
+    fresh.forward(ctx, f.x.view(), again.view());
+    CHECK(bit_difference<T>(y.host(), again.host()) == "");
+
+    // Strength 0 is the frozen layer.
+    AdapterConfig off = c.config;
+    off.strength = 0;
+    f.layer.set_adapter(ctx, random_adapter<P>(off, c.out, c.in, 98));
+    f.layer.forward(ctx, f.x.view(), y.view());
+    const Matrix x = to_double(f.host_x), bias = to_double(f.host_bias);
+    Matrix expected = x * f.oracle.weight.transpose();
+    expected.rowwise() += bias.row(0);
+    CHECK(difference(y.values(), expected,
+                     tolerance<typename Backend::Intermediate, T>(
+                         f.roundings(), x.norm() * f.oracle.weight.norm() + bias.norm(),
+                         expected.norm())) == "");
+    DeviceMatrix<Backend, T> merged(ctx, c.out, c.in, c.pad);
+    f.layer.merge(ctx, merged.view());
+    CHECK(bit_difference<T>(merged.host(), f.host_weight) == "");
+  });
+}
+
+/// No tokens: nothing is read, written or thrown.
+template <class Backend>
+void test_no_tokens() {
+  using T = typename Backend::Scalar;
+  typename Backend::Context ctx;
+  for_each_case([&](const Case& with_tokens) {
+    Case c = with_tokens;
+    c.tokens = 0;
+    Fixture<Backend> f(ctx, c);
+    f.layer.forward(ctx, {nullptr, 0, c.in}, {nullptr, 0, c.out});
+    auto grads = Adapter<typename Backend::Parameter>::zeros_like(f.adapter);
+    std::fill_n(grads.data(), grads.size(), 3);
+    const ether::MatrixView<T> none{nullptr, 0, c.in};
+    f.layer.backward(ctx, none, {nullptr, 0, c.out}, none, grads);
+    CHECK(std::all_of(grads.data(), grads.data() + grads.size(), [](auto g) { return g == 3; }));
+  });
+}
+
+}  // namespace test
+
+#define ETHER_CONFORMANCE(Backend, name)                                                  \
+  TEST_CASE("forward equals the dense layer: " name) { test::test_forward<Backend>(); }   \
+  TEST_CASE("backward equals the dense layer: " name) { test::test_backward<Backend>(); } \
+  TEST_CASE("merge equals the dense product: " name) { test::test_merge<Backend>(); }     \
+  TEST_CASE("unmerge undoes merge: " name) { test::test_unmerge<Backend>(); }             \
+  TEST_CASE("the free row operations: " name) { test::test_reflect<Backend>(); }          \
+  TEST_CASE("set_adapter and strength 0: " name) { test::test_set_adapter<Backend>(); }   \
+  TEST_CASE("no tokens: " name) { test::test_no_tokens<Backend>(); }

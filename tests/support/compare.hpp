@@ -1,0 +1,79 @@
+#pragma once
+
+/// Comparison against a float64 reference, with tolerances derived from norms.
+
+#include <ether/matrix_view.hpp>
+
+#include <Eigen/Core>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+
+namespace test {
+
+using ether::Index;
+using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+template <class T>
+using MatrixOf = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+template <class T>
+Matrix to_double(const MatrixOf<T>& m) {
+  return m.template cast<double>();
+}
+template <class T>
+Matrix to_double(ether::MatrixView<T> view) {
+  Matrix m(view.rows, view.cols);
+  for (Index r = 0; r < view.rows; ++r)
+    for (Index c = 0; c < view.cols; ++c) m(r, c) = static_cast<double>(view(r, c));
+  return m;
+}
+
+/// Largest relative error of one rounding to T, to nearest: half the distance from 1 to the next T.
+/// (Eigen 3.4's NumTraits<half>::epsilon() is an eighth of it.)
+template <class T>
+double unit_roundoff() {
+  return std::ldexp(1.0, -std::numeric_limits<T>::digits);
+}
+
+/// Empty where |actual - expected| <= tolerance in the Frobenius norm, else a sentence that says
+/// what is wrong. Never true for NaN: the comparison is written as !(error <= tolerance).
+inline std::string difference(const Matrix& actual, const Matrix& expected, double tolerance) {
+  if (actual.rows() != expected.rows() || actual.cols() != expected.cols())
+    return "shape (" + std::to_string(actual.rows()) + ", " + std::to_string(actual.cols()) +
+           ") instead of (" + std::to_string(expected.rows()) + ", " +
+           std::to_string(expected.cols()) + ")";
+  const double error = (actual - expected).norm();
+  if (!(error <= tolerance))
+    return "error " + std::to_string(error / expected.norm()) + " of the norm " +
+           std::to_string(expected.norm()) + ", above the tolerance " +
+           std::to_string(tolerance / expected.norm());
+  return {};
+}
+
+/// Empty where two arrays have the same bits.
+template <class T>
+std::string bit_difference(ether::MatrixView<const T> a, ether::MatrixView<const T> b) {
+  if (a.rows != b.rows || a.cols != b.cols) return "shapes differ";
+  for (Index r = 0; r < a.rows; ++r)
+    for (Index c = 0; c < a.cols; ++c)
+      if (std::memcmp(&a(r, c), &b(r, c), sizeof(T)) != 0)
+        return "bits differ at (" + std::to_string(r) + ", " + std::to_string(c) + ")";
+  return {};
+}
+
+/// Error of a computation in Compute whose result is rounded once to Result:
+///     |error|_F <= roundings * u(Compute) * magnitude + u(Result) * |result|_F
+/// where `roundings` bounds the operations behind one element and `magnitude` the Frobenius norm of
+/// the result with every product taken by absolute value (Higham, Accuracy and Stability of
+/// Numerical Algorithms, section 3.1).
+template <class Compute, class Result>
+double tolerance(Index roundings, double magnitude, double result_norm) {
+  const double once =
+      std::is_same_v<Compute, Result> ? 0 : unit_roundoff<Result>() * result_norm;
+  const double tiny = static_cast<double>(roundings) * std::numeric_limits<double>::min();
+  return static_cast<double>(roundings) * unit_roundoff<Compute>() * magnitude + once + tiny;
+}
+
+}  // namespace test
