@@ -1,0 +1,132 @@
+// After the first call at a size, forward, backward, merge and set_adapter allocate nothing: not
+// through new, not through malloc, on no thread.
+
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+#include <ether/ether.hpp>
+
+#include <atomic>
+#include <cstdlib>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define ETHER_TEST_SANITIZED
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define ETHER_TEST_SANITIZED
+#endif
+
+// glibc lets a program define malloc and friends itself; sanitizers already do.
+#if defined(__GLIBC__) && !defined(ETHER_TEST_SANITIZED)
+
+namespace {
+std::atomic<bool> counting{false};
+std::atomic<long> allocations{0};
+void count() {
+  if (counting) ++allocations;
+}
+}  // namespace
+
+extern "C" {
+void* __libc_malloc(std::size_t);
+void* __libc_calloc(std::size_t, std::size_t);
+void* __libc_realloc(void*, std::size_t);
+void* __libc_memalign(std::size_t, std::size_t);
+
+void* malloc(std::size_t size) {
+  count();
+  return __libc_malloc(size);
+}
+void* calloc(std::size_t n, std::size_t size) {
+  count();
+  return __libc_calloc(n, size);
+}
+void* realloc(void* p, std::size_t size) {
+  count();
+  return __libc_realloc(p, size);
+}
+void* aligned_alloc(std::size_t alignment, std::size_t size) {
+  count();
+  return __libc_memalign(alignment, size);
+}
+int posix_memalign(void** p, std::size_t alignment, std::size_t size) {
+  count();
+  *p = __libc_memalign(alignment, size);
+  return *p == nullptr ? 12 : 0;
+}
+}
+
+namespace {
+
+template <class F>
+long allocations_of(F&& body) {
+  allocations = 0;
+  counting = true;
+  body();
+  counting = false;
+  return allocations;
+}
+
+template <class T>
+void check_no_allocation() {
+  using Backend = ether::EigenBackend<T>;
+  using P = typename Backend::Parameter;
+  for (auto variant : {ether::Variant::ether, ether::Variant::ether_plus})
+    for (auto sides : {ether::Sides::input, ether::Sides::output, ether::Sides::both})
+      for (auto layout : {ether::BlockLayout::diagonal, ether::BlockLayout::row_chunk})
+        for (ether::Index tokens : {1, 7, 200}) {
+          ether::AdapterConfig config;
+          config.variant = variant;
+          config.sides = sides;
+          config.layout = layout;
+          config.input_blocks = 4;
+          config.output_blocks = 2;
+          INFO(to_string(variant) << " " << to_string(sides) << " " << to_string(layout) << " "
+                                  << tokens);
+          ether::EigenContext ctx(2);
+          const auto adapter = test::random_adapter<P>(config, 320, 256, 1);
+          const auto w = test::random_matrix<T>(320, 256, 2), x = test::random_matrix<T>(tokens, 256, 3);
+          const auto g = test::random_matrix<T>(tokens, 320, 4);
+          test::MatrixOf<T> y(tokens, 320), grad_x(tokens, 256), merged(320, 256);
+          auto grads = ether::Adapter<P>::zeros_like(adapter);
+          ether::EtherLinear<Backend> layer(ctx, w, adapter, w.data());
+          const auto calls = [&] {
+            layer.forward(ctx, x, y);
+            layer.backward(ctx, x, g, grad_x, grads);
+            layer.merge(ctx, merged);
+            layer.set_adapter(ctx, adapter);
+          };
+          CHECK(allocations_of(calls) > 0);  // the counter counts: the first call makes workspace
+          CHECK(allocations_of(calls) == 0);
+          CHECK(allocations_of(calls) == 0);
+        }
+}
+
+}  // namespace
+
+TEST_CASE("no allocation after the first call") {
+  check_no_allocation<float>();
+  check_no_allocation<double>();
+  check_no_allocation<Eigen::bfloat16>();
+  check_no_allocation<Eigen::half>();
+}
+
+TEST_CASE("workspace is reused by smaller calls and by other layers") {
+  using Backend = ether::EigenBackend<float>;
+  ether::EigenContext ctx(2);
+  ether::AdapterConfig config;
+  config.sides = ether::Sides::both;
+  const auto adapter = test::random_adapter<float>(config, 64, 96, 1);
+  const auto w = test::random_matrix<float>(64, 96, 2), x = test::random_matrix<float>(300, 96, 3);
+  test::MatrixOf<float> y(300, 64);
+  const ether::EtherLinear<Backend> one(ctx, w, adapter), two(ctx, w, adapter);
+  one.forward(ctx, x, y);
+  CHECK(allocations_of([&] {
+          two.forward(ctx, x, y);
+          one.forward(ctx, x.topRows(200), y.topRows(200));
+        }) == 0);
+}
+
+#endif

@@ -1,0 +1,192 @@
+// Parts of the Eigen backend and of the views that the conformance suite does not single out.
+
+#include "support/catch.hpp"
+#include "support/oracle.hpp"
+#include "support/random.hpp"
+
+#include <ether/ether.hpp>
+
+#include <cstring>
+
+namespace {
+
+using ether::Index;
+using ether::MatrixView;
+using test::Matrix;
+using test::MatrixOf;
+
+/// Every 16-bit pattern there is.
+template <class T>
+std::vector<T> all_patterns() {
+  std::vector<T> all(65536);
+  for (std::uint32_t bits = 0; bits < 65536; ++bits) {
+    const auto half = static_cast<std::uint16_t>(bits);
+    std::memcpy(static_cast<void*>(&all[bits]), &half, sizeof half);
+  }
+  return all;
+}
+
+template <class T>
+void check_conversion() {
+  const std::vector<T> patterns = all_patterns<T>();
+  std::vector<float> wide(patterns.size());
+  ether::detail::convert<float>(patterns.data(), Index(patterns.size()), wide.data());
+  std::vector<float> inputs;
+  for (std::size_t i = 0; i < patterns.size(); ++i) {
+    const float expected = static_cast<float>(patterns[i]);
+    if (!(wide[i] == expected || (std::isnan(wide[i]) && std::isnan(expected))))
+      FAIL("pattern " << i << " widens to " << wide[i] << " instead of " << expected);
+    // The value itself, its neighbours in float, and the ties to the next pattern.
+    std::uint32_t bits;
+    std::memcpy(&bits, &wide[i], sizeof bits);
+    constexpr std::uint32_t tie = std::uint32_t{1} << (23 - std::numeric_limits<T>::digits);
+    for (std::uint32_t offset : {0u, 1u, tie - 1, tie, tie + 1}) {
+      const std::uint32_t near = bits + offset;
+      float value;
+      std::memcpy(&value, &near, sizeof value);
+      inputs.push_back(value);
+    }
+  }
+  for (Index shift : {0, 1, 5}) {  // all of it, and tails of every length
+    std::vector<T> narrow(inputs.size());
+    const Index count = Index(inputs.size()) - shift;
+    ether::detail::convert<float>(inputs.data() + shift, count, narrow.data());
+    for (Index i = 0; i < count; ++i) {
+      const float input = inputs[std::size_t(i + shift)];
+      const T expected = static_cast<T>(input);  // Eigen's scalar conversion, to nearest even
+      const T actual = narrow[std::size_t(i)];
+      const bool both_nan = std::isnan(static_cast<float>(actual)) && std::isnan(input);
+      if (!(both_nan || std::memcmp(&actual, &expected, sizeof(T)) == 0))
+        FAIL(input << " rounds to " << float(actual) << " instead of " << float(expected));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("16-bit conversion is exact one way and to nearest even the other") {
+  check_conversion<Eigen::bfloat16>();
+  check_conversion<Eigen::half>();
+}
+
+TEST_CASE("products of every kind and shape equal the plain sum") {
+  ether::EigenContext ctx(3);
+  for (Index m : {1, 2, 3, 4, 5, 16, 24, 25, 65, 300})
+    for (Index n : {1, 5, 64, 131, 2050})
+      for (Index k : {0, 1, 17, 256, 700}) {
+        if (m * n * k > 50'000'000) continue;
+        for (bool transpose_b : {true, false})
+          for (bool accumulate : {true, false}) {
+            INFO("m " << m << " n " << n << " k " << k << " transposed " << transpose_b
+                      << " accumulate " << accumulate);
+            const MatrixOf<float> a = test::random_matrix<float>(m, k, 1);
+            const MatrixOf<float> b =
+                transpose_b ? test::random_matrix<float>(n, k, 2) : test::random_matrix<float>(k, n, 2);
+            MatrixOf<float> c = test::random_matrix<float>(m, n, 3);
+            const Matrix ad = test::to_double(a), bd = test::to_double(b);
+            Matrix expected = transpose_b ? Matrix(ad * bd.transpose()) : Matrix(ad * bd);
+            if (accumulate) expected += test::to_double(c);
+            ether::EigenBackend<float>::gemm<float>(ctx, a, b, transpose_b, c, accumulate);
+            const double magnitude = ad.norm() * bd.norm() + expected.norm() + 1;
+            CHECK(test::difference(test::to_double(c), expected,
+                                   test::tolerance<float, float>(k + 2, magnitude, 0)) == "");
+          }
+      }
+}
+
+TEST_CASE("large merges, written past the cache, give the bits of small ones") {
+  // 2100 x 4100 floats are more than streaming_bytes; in place is never streamed.
+  REQUIRE(2100 * 4100 * Index(sizeof(float)) > ether::detail::streaming_bytes);
+  for (auto sides : {ether::Sides::input, ether::Sides::output, ether::Sides::both}) {
+    ether::AdapterConfig config;
+    config.variant = ether::Variant::ether_plus;
+    config.sides = sides;
+    config.input_blocks = 4;
+    config.output_blocks = 3;
+    const auto adapter = test::random_adapter<float>(config, 2100, 4100, 1);
+    MatrixOf<float> w = test::random_matrix<float>(2100, 4100, 2), merged(2100, 4100);
+    ether::EigenContext ctx(2);
+    const ether::EtherLinear<ether::EigenBackend<float>> layer(ctx, w, adapter);
+    layer.merge(ctx, merged);
+    layer.merge(ctx, w);
+    CHECK(test::bit_difference<float>(merged, w) == "");
+  }
+}
+
+TEST_CASE("stream_copy copies every length to every alignment") {
+  std::vector<unsigned char> from(400), to(500);
+  for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<unsigned char>(i * 7 + 1);
+  for (Index offset = 0; offset < 70; ++offset)
+    for (Index count : {0, 1, 63, 64, 65, 127, 128, 300}) {
+      std::fill(to.begin(), to.end(), static_cast<unsigned char>(0));
+      ether::detail::stream_copy(from.data() + offset % 3, count, to.data() + 1 + offset);
+      ether::detail::finish_streaming();
+      CHECK(std::equal(to.begin() + 1 + offset, to.begin() + 1 + offset + count,
+                       from.begin() + offset % 3));
+      CHECK(to[std::size_t(offset)] == 0);
+      CHECK(to[std::size_t(1 + offset + count)] == 0);
+    }
+}
+
+TEST_CASE("row-major Eigen matrices, maps and blocks become views") {
+  MatrixOf<float> m = test::random_matrix<float>(5, 8, 1);
+  const MatrixView<float> all = m;
+  CHECK((all.data == m.data() && all.rows == 5 && all.cols == 8 && all.stride == 8));
+  const MatrixView<const float> block = m.block(1, 2, 3, 4);
+  CHECK((block.data == &m(1, 2) && block.rows == 3 && block.cols == 4 && block.stride == 8));
+  const MatrixOf<float>& constant = m;
+  const MatrixView<const float> row = constant.row(2);
+  CHECK((row.data == &m(2, 0) && row.rows == 1 && row.cols == 8));
+  using Strided = Eigen::Map<MatrixOf<float>, 0, Eigen::OuterStride<>>;
+  const MatrixView<float> map = Strided(m.data(), 2, 3, Eigen::OuterStride<>(16));
+  CHECK((map.rows == 2 && map.cols == 3 && map.stride == 16));
+  static_assert(std::is_convertible_v<MatrixOf<float>&, MatrixView<float>>);
+  static_assert(std::is_convertible_v<const MatrixOf<float>&, MatrixView<const float>>);
+  static_assert(!std::is_convertible_v<const MatrixOf<float>&, MatrixView<float>>);
+  static_assert(!std::is_convertible_v<MatrixOf<double>&, MatrixView<float>>);
+  static_assert(!std::is_convertible_v<Eigen::MatrixXf&, MatrixView<float>>);
+  static_assert(!std::is_convertible_v<MatrixView<const float>, MatrixView<float>>);
+}
+
+TEST_CASE("the slices of output rows of layout row_chunk") {
+  for (Index out : {1, 5, 8, 12, 40, 41})
+    for (Index blocks : {1, 2, 3, 4, 8, 40}) {
+      ether::Reflection<float> h;
+      h.blocks = blocks;
+      h.block_size = 1;
+      h.step = blocks;
+      h.period = out;
+      Index slices = 0, row = 0;
+      while (row < out) {
+        const Index count = h.rows_alike(row, out);
+        REQUIRE(count >= 1);
+        for (Index o = row; o < row + count; ++o)
+          for (Index c = 0; c < blocks; ++c) {
+            CHECK(h.block(o, c) == (o * blocks + c) / out);
+            CHECK(h.block(o, c) == h.at_row(row).block(7, c));
+          }
+        row += count, ++slices;
+      }
+      CHECK(row == out);
+      CHECK(slices <= 2 * blocks - 1);
+    }
+}
+
+TEST_CASE("workspace frames nest and give back what they took") {
+  ether::EigenContext ctx;
+  float* first = nullptr;
+  {
+    ether::EigenContext::Frame frame(ctx);
+    first = frame.matrix<float>(10, 10).data;
+    CHECK(reinterpret_cast<std::uintptr_t>(first) % 64 == 0);
+    double* inner = nullptr;
+    {
+      ether::EigenContext::Frame nested(ctx);
+      inner = nested.matrix<double>(100, 100).data;
+      CHECK(static_cast<void*>(inner) != first);
+    }
+    CHECK(frame.matrix<double>(100, 100).data == inner);
+  }
+  ether::EigenContext::Frame frame(ctx);
+  CHECK(frame.matrix<float>(10, 10).data == first);
+}
