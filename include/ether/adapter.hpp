@@ -4,6 +4,7 @@
 
 #include <ether/transform.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <random>
 #include <vector>
@@ -68,12 +69,20 @@ class Adapter {
   }
 
   const AdapterConfig& config() const { return config_; }
+  /// Takes effect when the adapter is next given to a layer.
+  void set_strength(double strength) {
+    AdapterConfig changed = config_;
+    changed.strength = strength;
+    check_config(changed, out_, in_);
+    config_ = changed;
+  }
   Index out_features() const { return out_; }
   Index in_features() const { return in_; }
   /// Trainable parameters, for optimisers and for tables.
   Index size() const { return static_cast<Index>(values_.size()); }
   Parameter* data() { return values_.data(); }
   const Parameter* data() const { return values_.data(); }
+  void set_zero() { std::fill(values_.begin(), values_.end(), Parameter(0)); }
 
   /// (blocks, block_size) each; empty where the config has none.
   MatrixView<Parameter> input_u() { return vectors(*this, Side::input, 0); }

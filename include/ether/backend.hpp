@@ -52,6 +52,14 @@
 ///                MatrixView<T> out)
 ///       out = H_out in H_in, rounded once. In place allowed.
 ///
+///   gemm_project(ctx, MatrixView<const Intermediate> a, MatrixView<const Scalar> w,
+///                MatrixView<Intermediate> c, Reflection h, MatrixView<const Parameter> q,
+///                MatrixView<Parameter> p, MatrixView<Parameter> sums)
+///       c (m, n) = a (m, k) w with w (k, n); and per block b of h, of width k, with Û_b the terms'
+///       unit vectors (terms, size) and W_b the rows of w: p_b (terms, n) = Û_b W_b and
+///       sums_b (terms, size) = q_b W_b^T. p, q (blocks * terms, n) block by block, sums (terms, k).
+///       All "=". Reads w once.
+///
 /// Results must not depend on the number of threads; sums are at least float32; 16-bit results
 /// are rounded once, to nearest even.
 
@@ -132,6 +140,13 @@ template <class B, class Probe = BackendProbe<B>>
 using reflect_both_t = decltype(B::reflect_both(Probe::ctx(), Probe::h(), Probe::h(),
                                                 Probe::template view<const typename Probe::S>(),
                                                 Probe::template view<typename Probe::S>()));
+
+template <class B, class Probe = BackendProbe<B>>
+using gemm_project_t = decltype(B::gemm_project(
+    Probe::ctx(), Probe::template view<const typename Probe::I>(),
+    Probe::template view<const typename Probe::S>(), Probe::template view<typename Probe::I>(),
+    Probe::h(), Probe::template view<const typename Probe::P>(),
+    Probe::template view<typename Probe::P>(), Probe::template view<typename Probe::P>()));
 
 template <template <class...> class Member, class T, class = void>
 struct has_member : std::false_type {};

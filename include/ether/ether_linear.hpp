@@ -102,13 +102,17 @@ class EtherLinear {
     check_grads("output", grads_output, h_out);
     if (x.rows == 0) return;
 
-    if (!grad_x.empty() || h_in.terms() != 0) {
-      Frame frame(ctx);
+    Frame frame(ctx);
+    if constexpr (has_dense && std::is_same_v<Parameter, Intermediate>)
+      if (h_out.terms() != 0 && h_in.step == 0 &&
+          detail::output_grad_regroups(x.rows, h_out.terms() * h_out.blocks, out_features()))
+        return dense_backward(ctx, frame, x, grad_y, grad_x, grads_input, grads_output);
+    if (!grad_x.empty() || h_in.terms() != 0)
       input_backward(ctx, frame, x, reflected(ctx, frame, h_out, grad_y), grad_x, grads_input);
-    }
     if (h_out.terms() != 0) {
-      Frame frame(ctx);
-      output_backward(ctx, frame, x, grad_y, grads_output);
+      const auto s = frame.template matrix<Intermediate>(x.rows, out_features());
+      product(ctx, frame, x, s);
+      Backend::reflect_grad(ctx, h_out, View(s), grad_y, grads_output);
     }
   }
 
@@ -221,21 +225,31 @@ class EtherLinear {
     }
   }
 
-  /// grad_x = grad_z H_in with grad_z = grad_s W, and the gradients of the input side.
+  /// Workspace for grad_z = dL/d(x H_in), or grad_x where that can hold it.
+  MatrixView<Intermediate> grad_z_for(Frame& frame, Index tokens, MatrixView<Scalar> grad_x) const {
+    if (!grad_x.empty()) return as_intermediate(frame, grad_x);
+    return frame.template matrix<Intermediate>(tokens, in_features());
+  }
+
+  /// From grad_z: the gradients of the input side, and grad_x = grad_z H_in.
+  void through_input(Context& ctx, MatrixView<const Scalar> x, View grad_z,
+                     MatrixView<Scalar> grad_x, MatrixView<Parameter> grads) const {
+    const auto h = prepared_.reflection(Side::input);
+    if (h.terms() != 0) Backend::reflect_grad(ctx, h, x, grad_z, grads);
+    if (!grad_x.empty() && (h.terms() != 0 || !same_type))
+      Backend::reflect(ctx, h, grad_z, grad_x, View{});
+  }
+
+  /// grad_z = grad_s W, and through_input; slice by slice where output rows differ in H_in.
   void input_backward(Context& ctx, Frame& frame, MatrixView<const Scalar> x, View grad_s,
                       MatrixView<Scalar> grad_x, MatrixView<Parameter> grads) const {
-    const auto h = prepared_.reflection(Side::input);
-    if (h.step == 0) {
-      const auto grad_z = !same_type || grad_x.empty()
-                              ? frame.template matrix<Intermediate>(x.rows, x.cols)
-                              : as_intermediate(frame, grad_x);
+    if (prepared_.reflection(Side::input).step == 0) {
+      const auto grad_z = grad_z_for(frame, x.rows, grad_x);
       weight_.multiply_transposed(ctx, grad_s, grad_z);
-      if (h.terms() != 0) Backend::reflect_grad(ctx, h, x, View(grad_z), grads);
-      if (!grad_x.empty() && (h.terms() != 0 || !same_type))
-        Backend::reflect(ctx, h, View(grad_z), grad_x, View{});
+      through_input(ctx, x, grad_z, grad_x, grads);
     } else if constexpr (has_slices) {
+      const auto sum = grad_z_for(frame, x.rows, grad_x);
       const auto grad_z = frame.template matrix<Intermediate>(x.rows, x.cols);
-      const auto sum = grad_x.empty() ? grad_z : as_intermediate(frame, grad_x);
       for_each_slice([&](const Reflection<Parameter>& slice, Index first, Index count) {
         weight_.slice_rows(first, count)
             .multiply_transposed(ctx, grad_s.block(0, first, x.rows, count), grad_z);
@@ -248,20 +262,19 @@ class EtherLinear {
     }
   }
 
-  void output_backward(Context& ctx, Frame& frame, MatrixView<const Scalar> x,
-                       MatrixView<const Scalar> grad_y, MatrixView<Parameter> grads) const {
+  /// Both sides over a dense W, without recomputing the tokens before H_out.
+  void dense_backward(Context& ctx, Frame& frame, MatrixView<const Scalar> x,
+                      MatrixView<const Scalar> grad_y, MatrixView<Scalar> grad_x,
+                      MatrixView<Parameter> grads_input,
+                      MatrixView<Parameter> grads_output) const {
     const auto h_in = prepared_.reflection(Side::input);
-    const auto h = prepared_.reflection(Side::output);
-    if constexpr (has_dense && std::is_same_v<Parameter, Intermediate>)
-      if (h_in.step == 0 &&
-          detail::output_grad_regroups(x.rows, h.terms() * h.blocks, out_features())) {
-        detail::output_grad<Backend>(ctx, h, weight_.dense(), reflected(ctx, frame, h_in, x),
-                                     grad_y, grads);
-        return;
-      }
-    const auto s = frame.template matrix<Intermediate>(x.rows, out_features());
-    product(ctx, frame, x, s);
-    Backend::reflect_grad(ctx, h, View(s), grad_y, grads);
+    const auto h_out = prepared_.reflection(Side::output);
+    const bool need_grad_z = !grad_x.empty() || h_in.terms() != 0;
+    const auto grad_s = need_grad_z ? reflected(ctx, frame, h_out, grad_y) : View{};
+    const auto grad_z = need_grad_z ? grad_z_for(frame, x.rows, grad_x) : MatrixView<Intermediate>{};
+    detail::output_grad<Backend>(ctx, h_out, weight_.dense(), reflected(ctx, frame, h_in, x),
+                                 grad_y, grad_s, grad_z, grads_output);
+    if (need_grad_z) through_input(ctx, x, grad_z, grad_x, grads_input);
   }
 
   Weight weight_;

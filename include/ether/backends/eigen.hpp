@@ -70,6 +70,15 @@ struct EigenBackend {
     detail::gemm(ctx, a, b, transpose_b, c, accumulate);
   }
 
+  template <class B>
+  static void gemm_project(Context& ctx, MatrixView<const Intermediate> a, MatrixView<const B> w,
+                           MatrixView<Intermediate> c, const Reflection<Parameter>& h,
+                           MatrixView<const Parameter> q, MatrixView<Parameter> p,
+                           MatrixView<Parameter> sums) {
+    h.terms() == 1 ? detail::gemm_project<1>(ctx, a, w, c, h, q, p, sums)
+                   : detail::gemm_project<2>(ctx, a, w, c, h, q, p, sums);
+  }
+
   template <class A, class B, class C>
   static void reflect(Context& ctx, const Reflection<Parameter>& h, MatrixView<const A> in,
                       MatrixView<B> out, MatrixView<const C> add) {
@@ -79,16 +88,14 @@ struct EigenBackend {
   template <class A, class B>
   static void reflect_columns(Context& ctx, const Reflection<Parameter>& h, MatrixView<const A> in,
                               MatrixView<B> out) {
-    h.terms() == 1 ? detail::reflect_columns<1>(ctx, h, in, out)
-                   : detail::reflect_columns<2>(ctx, h, in, out);
+    detail::reflect_both(ctx, identity<Parameter>(in.cols), h, in, out);
   }
 
   template <class A, class B>
   static void reflect_both(Context& ctx, const Reflection<Parameter>& h_in,
                            const Reflection<Parameter>& h_out, MatrixView<const A> in,
                            MatrixView<B> out) {
-    h_out.terms() == 1 ? detail::reflect_both<1>(ctx, h_in, h_out, in, out)
-                       : detail::reflect_both<2>(ctx, h_in, h_out, in, out);
+    detail::reflect_both(ctx, h_in, h_out, in, out);
   }
 
   template <class A, class B>

@@ -31,11 +31,10 @@ void combine_rows(const T* const* rows, const P* factors, Index cols, P* sums, I
         sums[m * sums_stride + c] += factors[m * Rows + j] * static_cast<P>(rows[j][c]);
 }
 
-/// sums (Terms, cols) = unit (Terms, height) times the matrix whose row r is row(r). Overwrites
-/// sums. row(r) is called once for each r, in ascending order; four results are in use at a time.
+/// sums (Terms, cols) (+)= unit (Terms, height) times the matrix whose row r is row(r). row(r) is called once for each r, in ascending order; four results are in use at a time.
 template <int Terms, class P, class Row>
-void project_rows(Row&& row, MatrixView<const P> unit, MatrixView<P> sums) {
-  for (Index k = 0; k < Terms; ++k) std::fill_n(sums.row(k), sums.cols, P(0));
+void project_rows(Row&& row, MatrixView<const P> unit, MatrixView<P> sums, bool accumulate) {
+  for (Index k = 0; k < Terms && !accumulate; ++k) std::fill_n(sums.row(k), sums.cols, P(0));
   P factors[Terms * 4];
   Index r = 0;
   for (; r + 4 <= unit.cols; r += 4) {
@@ -49,19 +48,6 @@ void project_rows(Row&& row, MatrixView<const P> unit, MatrixView<P> sums) {
     for (Index k = 0; k < Terms; ++k) factors[k] = unit(k, r);
     combine_rows<Terms, 1>(&rows, factors, sums.cols, sums.data, sums.stride);
   }
-}
-
-/// to[c] += sum_k c_kb unit(k, r) sums(k, c): what row r of block b receives from its projections.
-template <int Terms, class P>
-void add_projection(const Reflection<P>& h, Index b, MatrixView<const P> unit, Index r,
-                    MatrixView<P> sums, P* to) {
-  const P* rows[Terms];
-  P factors[Terms];
-  for (Index k = 0; k < Terms; ++k) {
-    rows[k] = sums.row(k);
-    factors[k] = h.coefficient(k, b) * unit(k, r);
-  }
-  combine_rows<1, Terms>(rows, factors, sums.cols, to, 0);
 }
 
 }  // namespace ether::detail

@@ -50,18 +50,21 @@ class EigenContext {
   int threads() const { return threads_; }
 
   /// Calls task(index, thread) for every index below `count`, thread < threads(). A thread gets
-  /// neighbouring indices. Tasks must not throw, and must each give the same result on whichever
-  /// thread they run.
+  /// neighbouring indices. `work` is about how many multiplications all of it takes: too few, and
+  /// waking threads would cost more. Tasks must not throw, and must each give the same result on
+  /// whichever thread they run.
   template <class Task>
-  void parallel_for(Index count, Task&& task) const {
+  void parallel_for(Index count, Index work, Task&& task) const {
 #ifdef _OPENMP
+    constexpr Index worth_a_team = Index{1} << 16;  // some microseconds
     const int team = static_cast<int>(std::min<Index>(threads_, count));
-    if (team > 1) {
+    if (team > 1 && work >= worth_a_team) {
 #pragma omp parallel for schedule(static) num_threads(team)
       for (Index i = 0; i < count; ++i) task(i, omp_get_thread_num());
       return;
     }
 #endif
+    (void)work;
     for (Index i = 0; i < count; ++i) task(i, 0);
   }
 

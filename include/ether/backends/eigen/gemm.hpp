@@ -29,26 +29,32 @@ struct Blocked {
                                               false>;
 };
 
-#ifndef ETHER_KC
-#define ETHER_KC 256
-#define ETHER_MC 192
-#define ETHER_NC 256
-#endif
+/// Rows of b^T in one task of gemm_blocked: enough of them to reuse the packed tokens, and enough
+/// tasks.
+template <class P>
+Index gemm_row_tile(Index rows) {
+  constexpr Index unit = Blocked<P>::Traits::LhsProgress;
+  return std::clamp<Index>((rows / 16 + unit - 1) / unit * unit, 2 * unit, 12 * unit);
+}
 
-/// Order: RowMajor for b (n, k), ColMajor for b (k, n).
-template <int Order, class P, class B>
+struct NoVisit {
+  template <class... Arguments>
+  void operator()(Arguments&&...) const {}
+};
+inline constexpr NoVisit no_visit;
+
+/// Order: RowMajor for b (n, k), ColMajor for b (k, n). For the first token tile, visit(task, k,
+/// column, tile) sees each tile of b, copied to where the cache keeps it, in the task that multiplies
+/// it.
+template <int Order, class P, class B, class Visit>
 void gemm_blocked(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b,
-                  MatrixView<P> c, bool accumulate) {
+                  MatrixView<P> c, bool accumulate, Visit&& visit) {
   using Eigen::ColMajor;
   using Eigen::RowMajor;
   using Blocks = Blocked<P>;
   constexpr bool transpose_b = Order == RowMajor;
-  constexpr Index depth_tile = ETHER_KC, token_tile = ETHER_NC;
-  constexpr Index row_unit = Blocks::Traits::mr;
-  const Index depth = a.cols;
-  // Rows of c^T in one task: enough of them to reuse the packed tokens, and enough tasks.
-  const Index row_tile =
-      std::clamp<Index>((c.cols / 16 + row_unit - 1) / row_unit, 1, ETHER_MC / row_unit) * row_unit;
+  constexpr Index depth_tile = 256, token_tile = 256;
+  const Index depth = a.cols, row_tile = gemm_row_tile<P>(c.cols);
   const Index row_tasks = (c.cols + row_tile - 1) / row_tile;
   const Index depth_tasks = (depth + depth_tile - 1) / depth_tile;
 
@@ -60,13 +66,13 @@ void gemm_blocked(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> 
 
   for (Index token = 0; token < a.rows; token += token_tile) {
     const Index tokens = std::min(token_tile, a.rows - token);
-    ctx.parallel_for(depth_tasks, [&](Index task, int) {
+    ctx.parallel_for(depth_tasks, tokens * depth, [&](Index task, int) {
       const Index k = task * depth_tile;
       typename Blocks::template Source<ColMajor> from(a.row(token) + k, a.stride);
       typename Blocks::PackRight()(packed_a + k * tokens, from, std::min(depth_tile, depth - k),
                                    tokens);
     });
-    ctx.parallel_for(row_tasks, [&](Index task, int thread) {
+    ctx.parallel_for(row_tasks, tokens * depth * c.cols, [&](Index task, int thread) {
       const Index row = task * row_tile, rows = std::min(row_tile, c.cols - row);
       P* const packed_b = scratch + thread * 2 * tile_size;
       P* const wide = packed_b + tile_size;
@@ -77,15 +83,15 @@ void gemm_blocked(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> 
         const Index ks = std::min(depth_tile, depth - k);
         const MatrixView<const B> tile =
             transpose_b ? b.block(row, k, rows, ks) : b.block(k, row, ks, rows);
-        const P* from = wide;
-        Index stride = tile.cols;
-        if constexpr (std::is_same_v<P, B>) {
-          from = tile.data, stride = tile.stride;
-        } else {
-          for (Index r = 0; r < tile.rows; ++r) convert<P>(tile.row(r), tile.cols, wide + r * stride);
-        }
+        MatrixView<const P> from{wide, tile.rows, tile.cols};
+        if constexpr (std::is_same_v<P, B> && std::is_same_v<Visit, const NoVisit&>)
+          from = tile;
+        else
+          for (Index r = 0; r < tile.rows; ++r)
+            convert<P>(tile.row(r), tile.cols, wide + r * tile.cols);
+        if (token == 0) visit(task, k, row, from);
         typename Blocks::template PackLeft<Order>()(
-            packed_b, typename Blocks::template Source<Order>(from, stride), ks, rows);
+            packed_b, typename Blocks::template Source<Order>(from.data, from.stride), ks, rows);
         typename Blocks::Kernel()(to, packed_b, packed_a + k * tokens, rows, ks, tokens, P(1));
       }
     });
@@ -101,9 +107,41 @@ void gemm(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, bool 
   else if (a.rows <= few_rows)
     gemm_few(ctx, a, b, c, accumulate);
   else if (transpose_b)
-    gemm_blocked<Eigen::RowMajor>(ctx, a, b, c, accumulate);
+    gemm_blocked<Eigen::RowMajor>(ctx, a, b, c, accumulate, no_visit);
   else
-    gemm_blocked<Eigen::ColMajor>(ctx, a, b, c, accumulate);
+    gemm_blocked<Eigen::ColMajor>(ctx, a, b, c, accumulate, no_visit);
+}
+
+/// c = a W, and for each block b of h, on the rows of W, p_b = Û_b W_b and sums_b = q_b W_b^T, all
+/// from one reading of W. See backend.hpp.
+template <int Terms, class P, class B>
+void gemm_project(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> w, MatrixView<P> c,
+                  const Reflection<P>& h, MatrixView<const P> q, MatrixView<P> p,
+                  MatrixView<P> sums) {
+  const Index tasks = (w.cols + gemm_row_tile<P>(w.cols) - 1) / gemm_row_tile<P>(w.cols);
+  EigenContext::Frame frame(ctx);
+  const MatrixView<P> partial = frame.matrix<P>(tasks * Terms, w.rows);
+  const auto visit = [&](Index task, Index k, Index column, MatrixView<const P> tile) {
+    for (Index row = k, count; row < k + tile.rows; row += count) {
+      const Index b = row / h.block_size, in_block = row % h.block_size;
+      count = std::min(h.block_size - in_block, k + tile.rows - row);
+      const MatrixView<const P> part = tile.middle_rows(row - k, count);
+      project_rows<Terms>([&](Index r) { return part.row(r); }, h.unit.block(0, row, Terms, count),
+                          p.block(b * Terms, column, Terms, tile.cols), in_block != 0);
+      const MatrixView<const P> left = q.block(b * Terms, column, Terms, tile.cols);
+      const MatrixView<P> to = partial.block(task * Terms, row, Terms, count);
+      for (Index k_term = 0; k_term < Terms; ++k_term) std::fill_n(to.row(k_term), count, P(0));
+      Index r = 0;
+      for (; r + 4 <= count; r += 4) dot_rows<4>(left, part.row(r), part.stride, to.data + r, to.stride);
+      for (; r < count; ++r) dot_rows<1>(left, part.row(r), part.stride, to.data + r, to.stride);
+    }
+  };
+  gemm_blocked<Eigen::ColMajor>(ctx, a, w, c, false, visit);
+  for (Index k = 0; k < Terms; ++k) {
+    std::copy_n(partial.row(k), w.rows, sums.row(k));
+    for (Index task = 1; task < tasks; ++task)
+      for (Index i = 0; i < w.rows; ++i) sums(k, i) += partial(task * Terms + k, i);
+  }
 }
 
 }  // namespace ether::detail

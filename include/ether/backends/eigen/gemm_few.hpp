@@ -54,8 +54,9 @@ template <class P, class B>
 void gemm_few_transposed(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b,
                          MatrixView<P> c, bool accumulate) {
   const Index depth = a.cols, piece = a.rows <= 4 ? depth : 1024;
-  const Index task_rows = std::max<Index>(32, 65536 / std::max<Index>(1, depth));
-  ctx.parallel_for((b.rows + task_rows - 1) / task_rows, [&](Index task, int) {
+  constexpr Index task_rows = 32;
+  const Index work = a.rows * b.rows * depth;
+  ctx.parallel_for((b.rows + task_rows - 1) / task_rows, work, [&](Index task, int) {
     const Index end = std::min(b.rows, (task + 1) * task_rows);
     Index cols = 0;
     for (Index row = task * task_rows; row < end; row += cols) {
@@ -83,7 +84,7 @@ void gemm_few(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, M
   const Index runs = (b.rows + run - 1) / run, strips = (c.cols + strip - 1) / strip;
   EigenContext::Frame frame(ctx);
   const MatrixView<P> partial = frame.matrix<P>(runs * a.rows, c.cols);
-  ctx.parallel_for(runs * strips, [&](Index task, int) {
+  ctx.parallel_for(runs * strips, a.rows * b.rows * b.cols, [&](Index task, int) {
     const Index column = task % strips * strip, cols = std::min(strip, c.cols - column);
     const Index first = task / strips * run, end = std::min(b.rows, first + run);
     const MatrixView<P> sums = partial.block(task / strips * a.rows, column, a.rows, cols);
@@ -107,7 +108,7 @@ void gemm_few(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, M
         combine_rows<1, 1>(rows, a.row(i) + k, cols, sums.row(i), 0);
     }
   });
-  ctx.parallel_for(a.rows * strips, [&](Index task, int) {
+  ctx.parallel_for(a.rows * strips, a.rows * c.cols * runs, [&](Index task, int) {
     const Index i = task / strips, column = task % strips * strip;
     const Index cols = std::min(strip, c.cols - column);
     P* const to = c.row(i) + column;

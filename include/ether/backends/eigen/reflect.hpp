@@ -1,112 +1,190 @@
 #pragma once
 
-/// The row operation on the CPU: out = in H + add.
+/// The row operation on the CPU.
 
 #include <ether/backends/eigen/context.hpp>
 #include <ether/backends/eigen/simd.hpp>
 #include <ether/transform.hpp>
+
+#include <type_traits>
 
 namespace ether::detail {
 
 /// Elements that one task should have at least: a few microseconds of work.
 inline constexpr Index task_elements = 16384;
 
-/// One block of one row: out[i] = in[i] + add[i] + sum_k alpha_k w_k[i], alpha_k = c_k (in . w_k),
-/// with w_k = unit + k * unit_stride, c_k = coefficient[k * coefficient_stride]. `add` may be null.
-/// out may be in or add.
-template <int Terms, class P, class A, class B, class C>
-void reflect_block(const A* in, B* out, const C* addend, Index size, const P* unit,
-                   Index unit_stride, const P* coefficient, Index coefficient_stride) {
-  constexpr Index L = lanes<P>;
-  constexpr int size_k = Terms == 0 ? 1 : Terms;  // no arrays of length 0
-  using V = Packet<P>;
-  const Index vector_end = size / L * L, pair_end = size / (2 * L) * (2 * L);
-  const auto w = [&](int k, Index i) { return unit + k * unit_stride + i; };
+/// Calls f(std::integral_constant<int, terms>) for a Reflection's number of terms.
+template <class F>
+void with_terms(Index terms, F&& f) {
+  if (terms == 0) f(std::integral_constant<int, 0>{});
+  if (terms == 1) f(std::integral_constant<int, 1>{});
+  if (terms == 2) f(std::integral_constant<int, 2>{});
+}
 
-  P alpha[size_k] = {};
-  if constexpr (Terms != 0) {
-    V even[Terms], odd[Terms];
-    for (int k = 0; k < Terms; ++k) even[k] = odd[k] = broadcast(P(0));
+/// One side's share of an update: vectors w_k of the block at hand, and a factor for each row.
+template <int Count, class P>
+struct Vectors {
+  const P* vector[Count == 0 ? 1 : Count] = {};  // no arrays of length 0
+};
+
+/// A block of Rows neighbouring rows, each read once and written once:
+///
+///     out_r = in_r + add_r + sum_k c_k (in_r . w_k) w_k + sum_j given_rj v_j
+///
+/// for w_k in `dotted` and v_j in `given`. add_r = add + r * add_stride; add may be null. out may be
+/// in or add. Stream: written past the cache.
+template <int Dots, int Adds, int Rows, bool Stream, class P, class A, class B, class C>
+void update_rows(const A* in, Index in_stride, B* out, Index out_stride, const C* add,
+                 Index add_stride, Index size, const Vectors<Dots, P>& dotted, const P* coefficient,
+                 const Vectors<Adds, P>& given, const P* given_factor) {
+  constexpr Index L = lanes<P>;
+  using V = Packet<P>;
+  constexpr int some_dots = Dots == 0 ? 1 : Dots, some_adds = Adds == 0 ? 1 : Adds;
+  const Index vector_end = size / L * L;
+
+  P alpha[Rows][some_dots] = {};
+  if constexpr (Dots != 0) {
+    // Fewer rows take more partial sums each, to keep the multipliers busy.
+    constexpr int ways = Rows == 1 ? 4 : 1;
+    V sums[ways][Rows][Dots];
+    for (auto& way : sums)
+      for (auto& row : way)
+        for (auto& value : row) value = broadcast(P(0));
     Index i = 0;
-    for (; i < pair_end; i += 2 * L) {
-      const V a = load<P>(in + i), b = load<P>(in + i + L);
-      for (int k = 0; k < Terms; ++k) {
-        even[k] = multiply_add(a, load<P>(w(k, i)), even[k]);
-        odd[k] = multiply_add(b, load<P>(w(k, i + L)), odd[k]);
+    const auto accumulate = [&](int way, Index at) {
+      V w[Dots];
+      for (int k = 0; k < Dots; ++k) w[k] = load<P>(dotted.vector[k] + at);
+      for (int r = 0; r < Rows; ++r) {
+        const V x = load<P>(in + r * in_stride + at);
+        for (int k = 0; k < Dots; ++k) sums[way][r][k] = multiply_add(x, w[k], sums[way][r][k]);
       }
-    }
-    for (; i < vector_end; i += L)
-      for (int k = 0; k < Terms; ++k)
-        even[k] = multiply_add(load<P>(in + i), load<P>(w(k, i)), even[k]);
-    for (int k = 0; k < Terms; ++k) alpha[k] = sum(add(even[k], odd[k]));
-    for (; i < size; ++i)
-      for (int k = 0; k < Terms; ++k) alpha[k] += static_cast<P>(in[i]) * *w(k, i);
-    for (int k = 0; k < Terms; ++k) alpha[k] *= coefficient[k * coefficient_stride];
+    };
+    for (; i + ways * L <= vector_end; i += ways * L)
+      for (int way = 0; way < ways; ++way) accumulate(way, i + way * L);
+    for (; i < vector_end; i += L) accumulate(0, i);
+    for (int r = 0; r < Rows; ++r)
+      for (int k = 0; k < Dots; ++k) {
+        V total = sums[0][r][k];
+        for (int way = 1; way < ways; ++way) total = detail::add(total, sums[way][r][k]);
+        alpha[r][k] = sum(total);
+        for (i = vector_end; i < size; ++i)
+          alpha[r][k] += static_cast<P>(in[r * in_stride + i]) * dotted.vector[k][i];
+        alpha[r][k] *= coefficient[k];
+      }
   }
 
-  V factor[size_k];
-  for (int k = 0; k < size_k; ++k) factor[k] = broadcast(alpha[k]);
+  V factor[Rows][some_dots], given_of[Rows][some_adds];
+  for (int r = 0; r < Rows; ++r) {
+    for (int k = 0; k < Dots; ++k) factor[r][k] = broadcast(alpha[r][k]);
+    for (int j = 0; j < Adds; ++j) given_of[r][j] = broadcast(given_factor[r * Adds + j]);
+  }
   Index i = 0;
   for (; i < vector_end; i += L) {
-    V value = load<P>(in + i);
-    if (addend != nullptr) value = add(value, load<P>(addend + i));
-    for (int k = 0; k < Terms; ++k) value = multiply_add(factor[k], load<P>(w(k, i)), value);
-    store<P>(out + i, value);
+    V w[some_dots], v[some_adds];
+    for (int k = 0; k < Dots; ++k) w[k] = load<P>(dotted.vector[k] + i);
+    for (int j = 0; j < Adds; ++j) v[j] = load<P>(given.vector[j] + i);
+    for (int r = 0; r < Rows; ++r) {
+      V value = load<P>(in + r * in_stride + i);
+      if (Rows > 1) prefetch(in + (r + Rows) * in_stride + i);  // the rows that come next
+      if (add != nullptr) value = detail::add(value, load<P>(add + r * add_stride + i));
+      for (int k = 0; k < Dots; ++k) value = multiply_add(factor[r][k], w[k], value);
+      for (int j = 0; j < Adds; ++j) value = multiply_add(given_of[r][j], v[j], value);
+      if constexpr (Stream)
+        stream<P>(out + r * out_stride + i, value);
+      else
+        store<P>(out + r * out_stride + i, value);
+    }
   }
-  for (; i < size; ++i) {
-    P value = static_cast<P>(in[i]);
-    if (addend != nullptr) value += static_cast<P>(addend[i]);
-    for (int k = 0; k < Terms; ++k) value += alpha[k] * *w(k, i);
-    out[i] = static_cast<B>(value);
-  }
+  for (; i < size; ++i)
+    for (int r = 0; r < Rows; ++r) {
+      P value = static_cast<P>(in[r * in_stride + i]);
+      if (add != nullptr) value += static_cast<P>(add[r * add_stride + i]);
+      for (int k = 0; k < Dots; ++k) value += alpha[r][k] * dotted.vector[k][i];
+      for (int j = 0; j < Adds; ++j) value += given_factor[r * Adds + j] * given.vector[j][i];
+      out[r * out_stride + i] = static_cast<B>(value);
+    }
 }
 
-/// The blocks `chunk` to `chunk_end` of row `row`; the pointers are at the first of them.
-template <class P, class A, class B, class C>
-void reflect_chunks(const Reflection<P>& h, Index row, Index chunk, Index chunk_end, const A* in,
-                    B* out, const C* addend) {
+/// The blocks `chunk` to `chunk_end` of Rows rows from `row` on, all seeing the same blocks of h.
+template <int Dots, int Adds, int Rows, bool Stream, class P, class A, class B, class C>
+void update_chunks(const Reflection<P>& h, Index row, Index chunk, Index chunk_end,
+                   MatrixView<const A> in, MatrixView<B> out, MatrixView<const C> add,
+                   MatrixView<const P> given, const P* given_factor) {
   const Index size = h.block_size;
-  for (; chunk < chunk_end; ++chunk, in += size, out += size) {
-    const Index b = h.terms() == 0 ? 0 : h.block(row, chunk);
-    const P* const unit = h.unit.data + b * size;
-    const P* const c = h.coefficient.data + b;
-    if (h.terms() == 0)
-      reflect_block<0>(in, out, addend, size, unit, 0, c, 0);
-    else if (h.terms() == 1)
-      reflect_block<1>(in, out, addend, size, unit, 0, c, 0);
-    else
-      reflect_block<2>(in, out, addend, size, unit, h.unit.stride, c, h.coefficient.stride);
-    if (addend != nullptr) addend += size;
+  for (; chunk < chunk_end; ++chunk) {
+    const Index column = chunk * size, b = Dots == 0 ? 0 : h.block(row, chunk);
+    Vectors<Dots, P> dotted;
+    Vectors<Adds, P> added;
+    P coefficient[Dots == 0 ? 1 : Dots] = {};
+    for (int k = 0; k < Dots; ++k) {
+      dotted.vector[k] = h.unit.row(k) + b * size;
+      coefficient[k] = h.coefficient(k, b);
+    }
+    for (int j = 0; j < Adds; ++j) added.vector[j] = given.row(j) + column;
+    update_rows<Dots, Adds, Rows, Stream>(
+        in.row(row) + column, in.stride, out.row(row) + column, out.stride,
+        add.rows == 0 ? nullptr : add.row(row) + column, add.stride, size, dotted, coefficient,
+        added, given_factor);
   }
 }
 
-/// out (rows, width) = in H + add, see backend.hpp. Memory is read once and written once.
+/// out = in H + add + given_factor given, for rows `row` to `row_end` and the blocks `chunk` to
+/// `chunk_end`: four rows at a time share the vectors they are multiplied with. `given` (Adds,
+/// width) has factor(row, j) for each row.
+template <int Dots, int Adds, bool Stream, class P, class A, class B, class C, class Factor>
+void update_range(const Reflection<P>& h, Index row, Index row_end, Index chunk, Index chunk_end,
+                  MatrixView<const A> in, MatrixView<B> out, MatrixView<const C> add,
+                  MatrixView<const P> given, Factor&& factor) {
+  constexpr int group = 4;
+  P factors[group * (Adds == 0 ? 1 : Adds)] = {};
+  while (row < row_end) {
+    // block() never decreases from row to row, so equal ends mean equal blocks in between.
+    const bool together =
+        row + group <= row_end &&
+        (h.step == 0 || (h.block(row, chunk) == h.block(row + group - 1, chunk) &&
+                         h.rows_alike(row, row_end) >= group));
+    const int rows = together ? group : 1;
+    for (int r = 0; r < rows; ++r)
+      for (int j = 0; j < Adds; ++j) factors[r * Adds + j] = factor(row + r, j);
+    if (together)
+      update_chunks<Dots, Adds, group, Stream>(h, row, chunk, chunk_end, in, out, add, given,
+                                               factors);
+    else
+      update_chunks<Dots, Adds, 1, Stream>(h, row, chunk, chunk_end, in, out, add, given, factors);
+    row += rows;
+  }
+}
+
+template <int Dots, bool Stream, class P, class A, class B, class C>
+void reflect_rows(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> in,
+                  MatrixView<B> out, MatrixView<const C> add) {
+  // A task is a run of neighbouring blocks of one row, so that the threads share a long row too, or
+  // several whole rows where they are short.
+  const Index run = std::clamp<Index>(task_elements / h.block_size, 1, h.blocks);
+  const Index runs = (h.blocks + run - 1) / run;
+  const Index rows = std::max<Index>(4, task_elements / h.width() / 4 * 4);
+  const Index row_tasks = (in.rows + rows - 1) / rows;
+  const Index work = in.rows * h.width() * (1 + Dots);
+  ctx.parallel_for(row_tasks * runs, work, [&](Index task, int) {
+    const Index chunk = task % runs * run, row = task / runs * rows;
+    update_range<Dots, 0, Stream>(h, row, std::min(in.rows, row + rows), chunk,
+                                  std::min(h.blocks, chunk + run), in, out, add,
+                                  MatrixView<const P>{}, [](Index, int) { return P(0); });
+    if (Stream) finish_streaming();
+  });
+}
+
+/// out (rows, width) = in H + add, see backend.hpp.
 template <class P, class A, class B, class C>
 void reflect_rows(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> in,
                   MatrixView<B> out, MatrixView<const C> add) {
   if (in.empty()) return;
-  const bool stream = worth_streaming(in, out);
-  // A task is a run of neighbouring blocks of one row, so that the threads share a long row too, or
-  // several whole rows where they are short. Streamed rows stay whole.
-  const Index run =
-      stream ? h.blocks : std::clamp<Index>(task_elements / h.block_size, 1, h.blocks);
-  const Index runs = (h.blocks + run - 1) / run;
-  const Index rows = runs > 1 ? 1 : std::max<Index>(1, task_elements / h.width());
-  const Index row_tasks = (in.rows + rows - 1) / rows;
-
-  EigenContext::Frame frame(ctx);
-  const MatrixView<B> staging = frame.matrix<B>(stream ? ctx.threads() : 0, h.width());
-  ctx.parallel_for(row_tasks * runs, [&](Index task, int thread) {
-    const Index chunk = task % runs * run, chunk_end = std::min(h.blocks, chunk + run);
-    const Index column = chunk * h.block_size, first = task / runs * rows;
-    for (Index row = first; row < std::min(in.rows, first + rows); ++row) {
-      B* const to = out.row(row) + column;
-      B* const result = stream ? staging.row(thread) : to;
-      const C* const addend = add.rows == 0 ? nullptr : add.row(row) + column;
-      reflect_chunks(h, row, chunk, chunk_end, in.row(row) + column, result, addend);
-      if (stream) stream_copy(result, h.width(), to);
-    }
-    if (stream) finish_streaming();
+  with_terms(h.terms(), [&](auto terms) {
+    constexpr int count = decltype(terms)::value;
+    if (worth_streaming(in, out))
+      reflect_rows<count, true>(ctx, h, in, out, add);
+    else
+      reflect_rows<count, false>(ctx, h, in, out, add);
   });
 }
 

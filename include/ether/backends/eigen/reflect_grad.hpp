@@ -19,7 +19,7 @@ void project_block(const P* sums, const P* unit, P coefficient, P inverse_length
 template <class P>
 void project_grad(EigenContext& ctx, const Reflection<P>& h, MatrixView<const P> sums,
                   MatrixView<P> grads) {
-  ctx.parallel_for(h.terms() * h.blocks, [&](Index task, int) {
+  ctx.parallel_for(h.terms() * h.blocks, h.terms() * h.width(), [&](Index task, int) {
     const Index k = task / h.blocks, b = task % h.blocks, column = b * h.block_size;
     project_block(sums.row(k) + column, h.unit.row(k) + column, h.coefficient(k, b),
                   h.inverse_length(k, b), h.block_size, grads.row(k) + column);
@@ -77,7 +77,7 @@ void reflect_grad(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
 
   EigenContext::Frame frame(ctx);
   P* const sums = frame.array<P>(tiles * Terms * width);
-  ctx.parallel_for(tiles * h.blocks, [&](Index task, int) {
+  ctx.parallel_for(tiles * h.blocks, t.rows * width * Terms, [&](Index task, int) {
     const Index tile = task / h.blocks, chunk = task % h.blocks, column = chunk * size;
     P* const to = sums + tile * Terms * width + column;
     for (int k = 0; k < Terms; ++k) std::fill_n(to + k * width, size, P(0));
@@ -88,7 +88,7 @@ void reflect_grad(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
   });
 
   // Chunks of the same block (layout row_chunk) are neighbours: one task adds them all.
-  ctx.parallel_for(h.blocks, [&](Index b, int) {
+  ctx.parallel_for(h.blocks, tiles * width * Terms, [&](Index b, int) {
     const Index begin = std::max<Index>(0, b * h.period - h.first);
     const Index end = std::min(h.blocks, (b + 1) * h.period - h.first);
     for (Index chunk = begin; chunk < end; ++chunk)

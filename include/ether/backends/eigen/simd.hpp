@@ -122,36 +122,62 @@ void convert(const A* from, Index count, B* to) {
   }
 }
 
-/// Results beyond this do not fit a cache anyway and are written past it.
+/// Results beyond this do not fit a cache anyway and are best written past it.
 inline constexpr Index streaming_bytes = Index{32} << 20;
 
+/// Whether to write `out` past the cache: it is large, is not `in`, and its rows start on whole
+/// cache lines.
 template <class A, class B>
 bool worth_streaming(MatrixView<const A> in, MatrixView<B> out) {
+  constexpr std::size_t line = 64;
   return static_cast<const void*>(in.data) != static_cast<const void*>(out.data) &&
-         out.rows * out.cols * static_cast<Index>(sizeof(B)) > streaming_bytes;
+         out.rows * out.cols * static_cast<Index>(sizeof(B)) > streaming_bytes &&
+         reinterpret_cast<std::uintptr_t>(out.data) % line == 0 &&
+         static_cast<std::size_t>(out.stride) * sizeof(B) % line == 0;
 }
 
-/// Copies past the cache where the machine can. finish_streaming must follow on the same thread.
-template <class T>
-void stream_copy(const T* from, Index count, T* to) {
-  const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
-  const auto* in = reinterpret_cast<const std::byte*>(from);
-  auto* out = reinterpret_cast<std::byte*>(to);
-  std::size_t done = 0;
+/// store, past the cache where the machine can and `to` is aligned to what is written.
+/// finish_streaming must follow on the same thread.
+template <class P, class T>
+void stream(T* to, const Packet<P>& value) {
 #if defined(__SSE2__)
-  constexpr std::size_t line = 64;
-  done = std::min(bytes, (line - reinterpret_cast<std::uintptr_t>(to) % line) % line);
-  std::memcpy(out, in, done);
-  for (; done + line <= bytes; done += line)
-    for (std::size_t i = done; i < done + line; i += 16)
-      _mm_stream_si128(reinterpret_cast<__m128i*>(out + i),
-                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i)));
+  constexpr std::size_t bytes = sizeof(T) * static_cast<std::size_t>(lanes<P>);
+  if (bytes % 16 == 0 && reinterpret_cast<std::uintptr_t>(to) % std::min<std::size_t>(bytes, 64) == 0) {
+    alignas(64) T narrow[lanes<P>];
+    store<P>(narrow, value);
+#if defined(__AVX512F__)
+    if constexpr (bytes == 64) {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_load_si512(narrow));
+      return;
+    }
 #endif
-  std::memcpy(out + done, in + done, bytes - done);
+#if defined(__AVX__)
+    if constexpr (bytes == 32) {
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(to),
+                          _mm256_load_si256(reinterpret_cast<const __m256i*>(narrow)));
+      return;
+    }
+#endif
+    for (std::size_t i = 0; i < bytes / 16; ++i)
+      _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i,
+                       _mm_load_si128(reinterpret_cast<const __m128i*>(narrow) + i));
+    return;
+  }
+#endif
+  store<P>(to, value);
 }
 inline void finish_streaming() {
 #if defined(__SSE2__)
   _mm_sfence();
+#endif
+}
+
+/// Asks for memory that is about to be read; any address is allowed.
+inline void prefetch(const void* address) {
+#if defined(__GNUC__)
+  __builtin_prefetch(address);
+#else
+  (void)address;
 #endif
 }
 
