@@ -85,7 +85,7 @@ void check_no_allocation() {
           config.output_blocks = 2;
           INFO(to_string(variant) << " " << to_string(sides) << " " << to_string(layout) << " "
                                   << tokens);
-          ether::EigenContext ctx(2);
+          ether::EigenContext ctx(tokens == 7 ? 5 : 2);
           const auto adapter = test::random_adapter<P>(config, 320, 256, 1);
           const auto w = test::random_matrix<T>(320, 256, 2), x = test::random_matrix<T>(tokens, 256, 3);
           const auto g = test::random_matrix<T>(tokens, 320, 4);
@@ -111,6 +111,29 @@ TEST_CASE("no allocation after the first call") {
   check_no_allocation<double>();
   check_no_allocation<Eigen::bfloat16>();
   check_no_allocation<Eigen::half>();
+}
+
+TEST_CASE("no allocation with more threads than tasks") {
+  using Backend = ether::EigenBackend<float>;
+  ether::AdapterConfig config;
+  config.variant = ether::Variant::ether_plus;
+  config.sides = ether::Sides::both;
+  const auto adapter = test::random_adapter<float>(config, 640, 512, 1);
+  const auto w = test::random_matrix<float>(640, 512, 2), x = test::random_matrix<float>(70, 512, 3);
+  const auto g = test::random_matrix<float>(70, 640, 4);
+  test::MatrixOf<float> y(70, 640), grad_x(70, 512), merged(640, 512);
+  auto grads = ether::Adapter<float>::zeros_like(adapter);
+  for (int threads : {3, 8, 16}) {
+    ether::EigenContext ctx(threads);
+    const ether::EtherLinear<Backend> layer(ctx, w, adapter);
+    const auto calls = [&] {
+      layer.forward(ctx, x, y);
+      layer.backward(ctx, x, g, grad_x, grads);
+      layer.merge(ctx, merged);
+    };
+    calls();
+    CHECK(allocations_of(calls) == 0);
+  }
 }
 
 TEST_CASE("workspace is reused by smaller calls and by other layers") {

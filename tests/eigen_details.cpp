@@ -94,25 +94,54 @@ TEST_CASE("products of every kind and shape equal the plain sum") {
       }
 }
 
-TEST_CASE("large merges, written past the cache, give the bits of small ones") {
-  // 2100 x 4112 floats are more than streaming_bytes; in place is never streamed.
-  const Index out = 2100, in = 4112;
-  REQUIRE(out * in * Index(sizeof(float)) > ether::detail::streaming_bytes);
+namespace {
+
+/// A merge into other memory, streamed, and the merge in place, never streamed: the same bits.
+template <class T>
+void check_streamed_merge(Index out, Index in, ether::BlockLayout layout) {
+  using Backend = ether::EigenBackend<T>;
   for (auto sides : {ether::Sides::input, ether::Sides::output, ether::Sides::both}) {
     ether::AdapterConfig config;
     config.variant = ether::Variant::ether_plus;
     config.sides = sides;
-    config.input_blocks = 4;
+    config.layout = layout;
+    config.input_blocks = 8;
     config.output_blocks = 3;
     const auto adapter = test::random_adapter<float>(config, out, in, 1);
-    MatrixOf<float> w = test::random_matrix<float>(out, in, 2), merged(out, in);
+    MatrixOf<T> w(out, in), merged(out, in);
+    for (Index i = 0; i < w.size(); ++i) w.data()[i] = static_cast<T>(float(i % 1013) - 500);
+    REQUIRE(ether::detail::worth_streaming(MatrixView<const T>(w), MatrixView<T>(merged)));
     ether::EigenContext ctx(2);
-    const ether::EtherLinear<ether::EigenBackend<float>> layer(ctx, w, adapter);
-    REQUIRE(reinterpret_cast<std::uintptr_t>(merged.data()) % 64 == 0);  // or nothing is streamed
+    const ether::EtherLinear<Backend> layer(ctx, w, adapter);
     layer.merge(ctx, merged);
     layer.merge(ctx, w);
-    CHECK(test::bit_difference<float>(merged, w) == "");
+    CHECK(test::bit_difference<T>(merged, w) == "");
   }
+}
+
+}  // namespace
+
+TEST_CASE("large merges, written past the cache, give the bits of small ones") {
+  check_streamed_merge<float>(2100, 4120, ether::BlockLayout::diagonal);
+  check_streamed_merge<float>(2100, 4120, ether::BlockLayout::row_chunk);
+  check_streamed_merge<Eigen::bfloat16>(4203, 4040, ether::BlockLayout::diagonal);  // ragged blocks
+}
+
+TEST_CASE("views side by side in one matrix do not overlap") {
+  MatrixOf<float> m(6, 10);
+  const MatrixView<float> left = m.leftCols(4), right = m.rightCols(6), middle = m.middleCols(3, 3);
+  using ether::detail::overlap;
+  CHECK_FALSE(overlap(left, right));
+  CHECK_FALSE(overlap(right, left));
+  CHECK(overlap(left, middle));
+  CHECK(overlap(middle, left));
+  CHECK(overlap(middle, right));
+  CHECK(overlap(left, left));
+  CHECK_FALSE(overlap(MatrixView<float>(m.topRows(3)), MatrixView<float>(m.bottomRows(3))));
+  CHECK(overlap(MatrixView<float>(m.topRows(4)), MatrixView<float>(m.bottomRows(3))));
+  const MatrixView<float> wrapped{m.data() + 8, 5, 4, 10};  // columns 8, 9 and the next row's 0, 1
+  CHECK(overlap(wrapped, left));
+  CHECK_FALSE(overlap(wrapped, MatrixView<float>(m.middleCols(2, 6))));
 }
 
 TEST_CASE("streaming stores write what stores write, at every alignment") {

@@ -75,6 +75,13 @@ TEST_CASE("a configuration that does not fit the weight") {
   AdapterConfig c = both(Variant::ether, 1, 1);
   c.strength = std::numeric_limits<double>::infinity();
   CHECK_MESSAGE(ether::Adapter<float>(c, 8, 6), ether::parameter_error, "strength is inf");
+  CHECK_MESSAGE(ether::Adapter<float>(both(Variant::ether, 1, 1), -3, 8), ether::parameter_error,
+                "(-3, 8)", "at least 1");
+  c = both(Variant::ether, 1, 1);
+  c.strength = 1e39;  // finite, but not in float
+  Setup s;
+  CHECK_MESSAGE(Layer(s.ctx, s.w, test::random_adapter<float>(c, 8, 6, 1)), ether::parameter_error,
+                "strength is 1e+39", "1.7", "e+38");
   c = both(Variant::ether, 1, 5);
   c.sides = Sides::input;  // 5 does not divide 8, but the output side is not adapted
   CHECK_NOTHROW(ether::Adapter<float>(c, 8, 6));
@@ -124,13 +131,13 @@ TEST_CASE("set_adapter with another shape") {
     return test::random_adapter<float>(c, out, in, 5);
   };
   CHECK_MESSAGE(s.layer.set_adapter(s.ctx, given(both(Variant::ether_plus, 3, 2), 10, 6)),
-                ether::shape_error, "out_features is 10", "8");
+                ether::shape_error, "out_features is 10", "layer's is 8");
   CHECK_MESSAGE(s.layer.set_adapter(s.ctx, given(both(Variant::ether_plus, 2, 2), 8, 6)),
-                ether::shape_error, "input_blocks is 2", "3");
+                ether::shape_error, "input_blocks is 2", "layer's is 3");
   CHECK_MESSAGE(s.layer.set_adapter(s.ctx, given(both(Variant::ether_plus, 3, 4), 8, 6)),
-                ether::shape_error, "output_blocks is 4", "2");
+                ether::shape_error, "output_blocks is 4", "layer's is 2");
   CHECK_MESSAGE(s.layer.set_adapter(s.ctx, given(both(Variant::ether, 3, 2), 8, 6)),
-                ether::shape_error, "variant is ether", "ether_plus");
+                ether::shape_error, "variant is ether ", "layer's is ether_plus");
 }
 
 TEST_CASE("an adapter for another weight") {
@@ -155,6 +162,10 @@ TEST_CASE("forward with wrong shapes writes nothing") {
   std::vector<float> memory(100, 77);
   const MatrixView<float> x{memory.data(), 4, 6}, y{memory.data() + 10, 4, 8};
   CHECK_MESSAGE(s.layer.forward(s.ctx, x, y), ether::shape_error, "y (4, 8) overlaps x (4, 6)");
+  CHECK_MESSAGE(s.layer.forward(s.ctx, {s.x.data(), -1, 6}, {s.y.data(), -1, 8}),
+                ether::shape_error, "x has -1 rows", "0 or more");
+  CHECK_MESSAGE(s.layer.forward(s.ctx, s.x, {s.w.data(), 4, 8}), ether::shape_error,
+                "y (4, 8) overlaps the weight (8, 6)");
   CHECK((s.y.array() == 77).all());
   CHECK(std::all_of(memory.begin(), memory.end(), [](float v) { return v == 77; }));
 }
@@ -172,7 +183,13 @@ TEST_CASE("backward with wrong shapes writes nothing") {
                 "overlaps x");
   auto others = ether::Adapter<float>(both(Variant::ether, 3, 2), 8, 6);
   CHECK_MESSAGE(s.layer.backward(s.ctx, s.x, s.g, s.grad_x, others), ether::shape_error,
-                "gradients are (1, 6)", "(2, 6)", "zeros_like");
+                "gradients' variant is ether but", "layer's is ether_plus", "zeros_like");
+  auto more_blocks = ether::Adapter<float>(both(Variant::ether_plus, 2, 2), 8, 6);
+  CHECK_MESSAGE(s.layer.backward(s.ctx, s.x, s.g, s.grad_x, more_blocks), ether::shape_error,
+                "gradients' input_blocks is 2", "layer's is 3");
+  CHECK_MESSAGE(s.layer.backward(s.ctx, s.x, s.g, s.grad_x, grads.input_u(),
+                                 grads.parameters(ether::Side::output)),
+                ether::shape_error, "input gradients are (3, 2)", "(2, 6)");
   CHECK((s.grad_x.array() == 77).all());
   CHECK(std::all_of(grads.data(), grads.data() + grads.size(), [](float v) { return v == 0; }));
 }

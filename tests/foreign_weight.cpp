@@ -105,6 +105,43 @@ TEST_CASE("a foreign weight that can be sliced supports row_chunk") {
   check_foreign<Eigen::half, SlicedWeight>(ether::BlockLayout::row_chunk);
 }
 
+TEST_CASE("backward uses the Weight's own product, also where it has a dense view") {
+  struct Counting : ScaledWeight<float> {
+    Counting(const Matrix& b_, const Eigen::VectorXd& s, const test::MatrixOf<float>& w_, int* c)
+        : ScaledWeight<float>(b_, s), w(&w_), calls(c) {}
+    void multiply(EigenContext& ctx, MatrixView<const float> z, MatrixView<float> s) const {
+      ++*calls;
+      ScaledWeight<float>::multiply(ctx, z, s);
+    }
+    void multiply_transposed(EigenContext& ctx, MatrixView<const float> g, MatrixView<float> z) const {
+      ++*calls;
+      ScaledWeight<float>::multiply_transposed(ctx, g, z);
+    }
+    MatrixView<const float> dense() const { return *w; }
+    const test::MatrixOf<float>* w;
+    int* calls;
+  };
+  ether::AdapterConfig config;
+  config.sides = ether::Sides::both;
+  const Matrix b = test::random_matrix<double>(64, 32, 1);
+  const test::MatrixOf<float> dense = b.cast<float>();
+  const Eigen::VectorXd scale = Eigen::VectorXd::Ones(64);
+  const auto adapter = test::random_adapter<float>(config, 64, 32, 3);
+  const auto x = test::random_matrix<float>(100, 32, 4), g = test::random_matrix<float>(100, 64, 5);
+  EigenContext ctx;
+  int calls = 0;
+  using Layer = ether::EtherLinear<ether::EigenBackend<float>, Counting>;
+  const Layer layer(ctx, Counting(b, scale, dense, &calls), adapter);
+  test::MatrixOf<float> grad_x(100, 32), merged(64, 32);
+  auto grads = ether::Adapter<float>::zeros_like(adapter);
+  layer.backward(ctx, x, g, grad_x, grads);
+  CHECK(calls == 2);  // grad_s W, and z W^T for the output side's gradients
+  layer.merge(ctx, merged);
+  CHECK(test::difference(test::to_double(merged),
+                         test::Oracle(adapter, test::to_double(dense)).merged(),
+                         1e-5 * dense.norm()) == "");
+}
+
 TEST_CASE("a foreign weight that cannot be sliced refuses row_chunk") {
   ether::AdapterConfig config;
   config.layout = ether::BlockLayout::row_chunk;

@@ -5,6 +5,7 @@
 
 #include <ether/ether.hpp>
 
+#include <array>
 #include <thread>
 
 namespace {

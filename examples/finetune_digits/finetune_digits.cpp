@@ -57,7 +57,7 @@ class AdaptedNetwork {
     Matrix grad_y = grad_logits, grad_x;
     for (std::size_t l = layers_.size(); l-- > 0;) {
       auto& [adapter, grads, linear, optimizer] = layers_[l];
-      std::fill_n(grads.data(), grads.size(), 0.0f);                        // backward accumulates
+      grads.set_zero();                                                     // backward accumulates
       grad_x.resize(l == 0 ? 0 : x_[l].rows(), l == 0 ? 0 : x_[l].cols());  // empty: not wanted
       linear.backward(ctx_, x_[l], grad_y, grad_x, grads);
       if (l > 0) grad_y = relu_backward(grad_x, x_[l]);

@@ -5,6 +5,7 @@
 #include <ether/transform.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <random>
 #include <vector>
@@ -15,7 +16,7 @@ namespace detail {
 
 inline void check_blocks(const AdapterConfig& config, Side side, Index width) {
   const Index blocks = block_count(config, side);
-  if (blocks < 1 || width < 1 || width % blocks != 0)
+  if (blocks < 1 || width % blocks != 0)
     fail<parameter_error>(to_string(side), "_blocks is ", blocks, " and the ", to_string(side),
                           " width is ", width,
                           "; the number of blocks must be at least 1 and divide the width");
@@ -25,6 +26,9 @@ inline void check_blocks(const AdapterConfig& config, Side side, Index width) {
 
 /// Throws parameter_error unless `config` fits a weight (out, in).
 inline void check_config(const AdapterConfig& config, Index out, Index in) {
+  if (out < 1 || in < 1)
+    detail::fail<parameter_error>("the weight is (", out, ", ", in,
+                                  "), (out_features, in_features); both must be at least 1");
   if (has_side(config.sides, Side::input)) detail::check_blocks(config, Side::input, in);
   if (has_side(config.sides, Side::output)) detail::check_blocks(config, Side::output, out);
   if (!std::isfinite(config.strength))
@@ -115,10 +119,9 @@ class Adapter {
   }
   template <class Self>
   static auto vectors(Self& self, Side side, Index term) {
-    const auto all = side_view(self, side);
-    if (term >= all.rows) return decltype(all){};
-    return std::remove_const_t<decltype(all)>{all.row(term), self.blocks(side),
-                                              self.block_size(side)};
+    using View = decltype(side_view(self, side));
+    const View all = side_view(self, side);
+    return term < all.rows ? View{all.row(term), self.blocks(side), self.block_size(side)} : View{};
   }
 
   AdapterConfig config_;

@@ -5,9 +5,32 @@
 #include <ether/adapter.hpp>
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <limits>
 
 namespace ether {
+
+namespace detail {
+
+/// |w|, computed without overflow or underflow.
+template <class Parameter>
+double length(const Parameter* w, Index size) {
+  double largest = 0;
+  for (Index i = 0; i < size; ++i) {
+    const double magnitude = std::fabs(static_cast<double>(w[i]));
+    if (!(magnitude <= largest)) largest = magnitude;  // takes a NaN over
+  }
+  if (!(largest > 0) || !std::isfinite(largest)) return largest;
+  double sum = 0;
+  for (Index i = 0; i < size; ++i) {
+    const double scaled = static_cast<double>(w[i]) / largest;
+    sum += scaled * scaled;
+  }
+  return largest * std::sqrt(sum);
+}
+
+}  // namespace detail
 
 /// The angle between û and v̂ of one ETHER+ block. sine = 0: the block is the identity;
 /// sine = 1: it is singular at strength 1.
@@ -16,23 +39,18 @@ struct BlockAngle {
   double sine = 0;
 };
 
-/// u, v: `size` elements each, of any non-zero length.
+/// u, v: `size` elements each, of any non-zero length (NaN where a length is zero).
 template <class Parameter>
 BlockAngle block_angle(const Parameter* u, const Parameter* v, Index size) {
-  double uu = 0, vv = 0, uv = 0;
-  for (Index i = 0; i < size; ++i) {
-    const double a = static_cast<double>(u[i]), b = static_cast<double>(v[i]);
-    uu += a * a, vv += b * b, uv += a * b;
-  }
-  const double u_length = std::sqrt(uu), v_length = std::sqrt(vv);
+  const double u_length = detail::length(u, size), v_length = detail::length(v, size);
   // sine = |û - v̂| |û + v̂| / 2, exact where sqrt(1 - cosine^2) would cancel.
-  double difference = 0, sum = 0;
+  double dot = 0, difference = 0, sum = 0;
   for (Index i = 0; i < size; ++i) {
     const double a = static_cast<double>(u[i]) / u_length, b = static_cast<double>(v[i]) / v_length;
-    difference += (a - b) * (a - b), sum += (a + b) * (a + b);
+    dot += a * b, difference += (a - b) * (a - b), sum += (a + b) * (a + b);
   }
   const double sine = size == 1 ? 0 : std::sqrt(difference) * std::sqrt(sum) / 2;
-  return {std::clamp(uv / (u_length * v_length), -1.0, 1.0), std::min(sine, 1.0)};
+  return {std::clamp(dot, -1.0, 1.0), std::min(sine, 1.0)};
 }
 
 /// The eigenvalues of one block of H(s) = I + s sum_k c_k ŵ_k ŵ_k^T that may differ from 1:
@@ -50,7 +68,7 @@ inline double condition_number(std::array<double, 2> values, Index block_size) {
   return low > 0 ? high / low : std::numeric_limits<double>::infinity();
 }
 
-/// Sine of every block of an adapted ETHER+ side; the same formula, block by block.
+/// The sine of one block of a side; 0 for ETHER and for a side that is not adapted.
 template <class Parameter>
 double block_sine(const Adapter<Parameter>& adapter, Side side, Index block) {
   if (adapter.terms(side) < 2) return 0;
@@ -59,8 +77,8 @@ double block_sine(const Adapter<Parameter>& adapter, Side side, Index block) {
   return block_angle(w.row(0) + block * size, w.row(1) + block * size, size).sine;
 }
 
-/// |H - I| in the Frobenius norm over all blocks of a side: exactly 2 s sqrt(n) for ETHER, at most
-/// s sqrt(2 n) for ETHER+; 0 for a side that is not adapted.
+/// |H - I| in the Frobenius norm over all blocks of a side: exactly 2 |s| sqrt(n) for ETHER, at
+/// most |s| sqrt(2 n) for ETHER+; 0 for a side that is not adapted.
 template <class Parameter>
 double distance_to_identity(const Adapter<Parameter>& adapter, Side side) {
   const AdapterConfig& config = adapter.config();

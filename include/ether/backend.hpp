@@ -19,6 +19,7 @@
 ///   Buffer<T>      move-only owner of (rows, cols) elements; may pad rows:
 ///                    Buffer(Context&, rows, cols), view() const
 ///
+/// A Reflection has 0, 1 or 2 terms; in the three operations on gradients, 1 or 2.
 /// Views below are in backend memory, of any row stride. "+=" where `accumulate`, else "=".
 /// T is Scalar or Intermediate, each view its own.
 ///

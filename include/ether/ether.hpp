@@ -1,7 +1,7 @@
 #pragma once
 
 /// ether: ETHER and ETHER+ adapters for frozen linear layers (ICML 2024, arXiv 2405.20271).
-/// C++17 and Eigen; no accelerator is named here, see <ether/backends/cuda.hpp>.
+/// C++17 and Eigen.
 
 #include <ether/version.hpp>           // ETHER_VERSION_*
 #include <ether/error.hpp>             // error and its kinds

@@ -30,7 +30,7 @@ class EtherLinear {
   /// non-finite block, and for row_chunk with a Weight that cannot be sliced.
   EtherLinear(Context& ctx, Weight weight, const Adapter<Parameter>& adapter,
               const Scalar* bias = nullptr)
-      : weight_((check_weight_fits(weight, adapter), std::move(weight))),
+      : weight_(checked(std::move(weight), adapter)),
         bias_(bias),
         prepared_(ctx, adapter) {}
 
@@ -49,6 +49,7 @@ class EtherLinear {
     detail::check_shape("x", x, x.rows, in_features(), "(tokens, in_features)");
     detail::check_shape("y", y, x.rows, out_features(), "(tokens of x, out_features)");
     detail::check_disjoint("x", x, "y", y);
+    check_beside_weight("y", y);
     if (y.empty()) return;
     Frame frame(ctx);
     const auto h_out = prepared_.reflection(Side::output);
@@ -63,6 +64,7 @@ class EtherLinear {
   /// `grads` has the adapter's shape. Throws shape_error before anything is written.
   void backward(Context& ctx, MatrixView<const Scalar> x, MatrixView<const Scalar> grad_y,
                 MatrixView<Scalar> grad_x, Adapter<Parameter>& grads) const {
+    prepared_.check_same_shape("the gradients'", grads, "make them with Adapter::zeros_like");
     const auto input = grads.parameters(Side::input), output = grads.parameters(Side::output);
     if constexpr (Backend::host_memory) {
       backward(ctx, x, grad_y, grad_x, input, output);
@@ -97,13 +99,14 @@ class EtherLinear {
       detail::check_shape("grad_x", grad_x, x.rows, in_features(), "(tokens of x, in_features)");
       detail::check_disjoint("x", x, "grad_x", grad_x);
       detail::check_disjoint("grad_y", grad_y, "grad_x", grad_x);
+      check_beside_weight("grad_x", grad_x);
     }
     check_grads("input", grads_input, h_in);
     check_grads("output", grads_output, h_out);
     if (x.rows == 0) return;
 
     Frame frame(ctx);
-    if constexpr (has_dense && std::is_same_v<Parameter, Intermediate>)
+    if constexpr (regroups)
       if (h_out.terms() != 0 && h_in.step == 0 &&
           detail::output_grad_regroups(x.rows, h_out.terms() * h_out.blocks, out_features()))
         return dense_backward(ctx, frame, x, grad_y, grad_x, grads_input, grads_output);
@@ -149,8 +152,11 @@ class EtherLinear {
   static constexpr bool same_type = std::is_same_v<Scalar, Intermediate>;
   static constexpr bool has_dense = detail::has<Probe::template dense_t, Weight>;
   static constexpr bool has_slices = detail::has<Probe::template slice_rows_t, Weight>;
+  /// Whether output_grad may use W: only where W and its product are ours.
+  static constexpr bool regroups = std::is_same_v<Weight, DenseWeight<Backend>> &&
+                                   std::is_same_v<Parameter, Intermediate>;
 
-  static void check_weight_fits(const Weight& weight, const Adapter<Parameter>& adapter) {
+  static Weight checked(Weight weight, const Adapter<Parameter>& adapter) {
     const Index out = weight.out_features(), in = weight.in_features();
     if (out != adapter.out_features() || in != adapter.in_features())
       detail::fail<shape_error>("the weight is (", out, ", ", in, ") but the adapter is for (",
@@ -166,6 +172,11 @@ class EtherLinear {
       detail::fail<parameter_error>("layout row_chunk with ", c.input_blocks,
                                     " input blocks multiplies slices of the weight's rows; give "
                                     "the Weight a member slice_rows(first, count)");
+    return weight;
+  }
+
+  void check_beside_weight(const char* name, MatrixView<Scalar> output) const {
+    if constexpr (has_dense) detail::check_disjoint("the weight", weight_.dense(), name, output);
   }
 
   static void check_grads(const char* side, MatrixView<Parameter> grads,
@@ -174,7 +185,7 @@ class EtherLinear {
       detail::fail<shape_error>("the ", side, " gradients are (", grads.rows, ", ", grads.cols,
                                 ") but the adapter's are (", h.terms(), ", ",
                                 h.terms() == 0 ? 0 : h.width(),
-                                "), (vectors per block, width); use Adapter::zeros_like");
+                                "), (vectors per block, width)");
   }
 
   /// The bias as an addend of every row; no rows where there is none.

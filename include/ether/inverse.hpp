@@ -7,8 +7,11 @@
 ///     ETHER    e = û,                              lambda = 1 - 2s
 ///     ETHER+   e = (v̂+û)/|v̂+û| -+ (v̂-û)/|v̂-û|,     lambda = 1 -+ s sine    (e then normalised)
 
-#include <ether/analysis.hpp>
 #include <ether/prepared_adapter.hpp>
+
+#include <cmath>
+#include <utility>
+#include <vector>
 
 namespace ether {
 

@@ -73,37 +73,46 @@ struct MatrixView {
 
 namespace detail {
 
-/// Throws shape_error unless `view` is a usable (rows, cols) matrix. `rows_are` says in the
-/// message where the expected numbers come from.
+/// Throws shape_error unless `view` is a usable (rows, cols) matrix. `meaning` says in the message
+/// what the expected numbers are.
 template <class T>
 void check_shape(const char* name, const MatrixView<T>& view, Index rows, Index cols,
-                 const char* expected_from) {
+                 const char* meaning) {
+  if (view.rows < 0)
+    fail<shape_error>(name, " has ", view.rows, " rows; a matrix has 0 or more");
   if (view.rows != rows || view.cols != cols)
-    fail<shape_error>(name, " is (", view.rows, ", ", view.cols, ") but must be (", rows, ", ",
-                      cols, ") ", expected_from);
+    fail<shape_error>(name, " is (", view.rows, ", ", view.cols, ") but must be ", meaning, " = (",
+                      rows, ", ", cols, ")");
   if (view.stride < view.cols && view.rows > 1)
     fail<shape_error>(name, " has stride ", view.stride, ", less than its ", view.cols,
                       " columns; the stride counts elements from one row to the next");
   if (view.data == nullptr && !view.empty())
-    fail<shape_error>(name, " is (", rows, ", ", cols, ") but its data pointer is null");
+    fail<shape_error>(name, " is (", rows, ", ", cols,
+                      ") but its data pointer is null; give it memory");
 }
 
-/// True where the memory spans of two non-empty views meet.
+/// True where two views have memory in common. Column blocks side by side in one matrix have not.
 template <class T, class U>
 bool overlap(const MatrixView<T>& a, const MatrixView<U>& b) {
   if (a.empty() || b.empty()) return false;
-  const auto begin = [](const auto& m) { return reinterpret_cast<std::uintptr_t>(m.data); };
+  const auto begin = [](const auto& m) { return reinterpret_cast<std::intptr_t>(m.data); };
   const auto end = [](const auto& m) {
-    return reinterpret_cast<std::uintptr_t>(m.data + (m.rows - 1) * m.stride + m.cols);
+    return reinterpret_cast<std::intptr_t>(m.data + (m.rows - 1) * m.stride + m.cols);
   };
-  return begin(a) < end(b) && begin(b) < end(a);
+  if (begin(a) >= end(b) || begin(b) >= end(a)) return false;
+  if (sizeof(T) != sizeof(U) || a.stride != b.stride || a.stride < 1) return true;
+  // The same stride: b begins `column` bytes behind the start of some row of a.
+  const Index row_bytes = a.stride * static_cast<Index>(sizeof(T));
+  const Index column = ((begin(b) - begin(a)) % row_bytes + row_bytes) % row_bytes;
+  return column < a.cols * static_cast<Index>(sizeof(T)) ||
+         column + b.cols * static_cast<Index>(sizeof(U)) > row_bytes;
 }
 
-/// True where two views are one and the same matrix.
+/// True where two views of the same shape are one and the same matrix.
 template <class T, class U>
 bool same_matrix(const MatrixView<T>& a, const MatrixView<U>& b) {
   return static_cast<const void*>(a.data) == static_cast<const void*>(b.data) &&
-         a.stride == b.stride && sizeof(T) == sizeof(U);
+         (a.stride == b.stride || a.rows <= 1) && sizeof(T) == sizeof(U);
 }
 
 /// Throws shape_error where an output would overwrite an input that is still needed.

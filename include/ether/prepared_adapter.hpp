@@ -2,32 +2,17 @@
 
 /// PreparedAdapter: an adapter normalised and moved to where its backend computes.
 
-#include <ether/adapter.hpp>
+#include <ether/analysis.hpp>
 #include <ether/backend.hpp>
 
+#include <cmath>
 #include <limits>
 #include <string_view>
+#include <vector>
 
 namespace ether {
 
 namespace detail {
-
-/// |w|, computed without overflow or underflow.
-template <class Parameter>
-double length(const Parameter* w, Index size) {
-  double largest = 0;
-  for (Index i = 0; i < size; ++i) {
-    const double magnitude = std::fabs(static_cast<double>(w[i]));
-    if (!(magnitude <= largest)) largest = magnitude;  // takes a NaN over
-  }
-  if (!(largest > 0) || !std::isfinite(largest)) return largest;
-  double sum = 0;
-  for (Index i = 0; i < size; ++i) {
-    const double scaled = static_cast<double>(w[i]) / largest;
-    sum += scaled * scaled;
-  }
-  return largest * std::sqrt(sum);
-}
 
 inline const char* term_name(Index term) { return term == 0 ? "u" : "v"; }
 
@@ -53,7 +38,7 @@ class PreparedAdapter {
   /// Replaces the parameters and the strength; O(in + out), no allocation. Nothing changes when it
   /// throws: shape_error for an adapter of another shape, parameter_error as above.
   void set(Context& ctx, const Adapter<Parameter>& adapter) {
-    check_same_shape(adapter);
+    check_same_shape("the adapter's", adapter, "make a new layer to change the shape");
     input_.stage(adapter, Side::input);
     output_.stage(adapter, Side::output);
     input_.copy_in(ctx);
@@ -84,6 +69,29 @@ class PreparedAdapter {
     return r;
   }
 
+  /// Throws shape_error unless `adapter` has vectors of the same shapes as this one; `owner` and
+  /// `advice` are words for the message.
+  void check_same_shape(const char* owner, const Adapter<Parameter>& adapter,
+                        const char* advice) const {
+    const auto same = [&](const char* what, const auto& given, const auto& expected) {
+      if (given != expected)
+        detail::fail<shape_error>(owner, " ", what, " is ", given, " but the layer's is ", expected,
+                                  "; ", advice);
+    };
+    const auto text = [](auto value) { return std::string_view(to_string(value)); };
+    const AdapterConfig& c = adapter.config();
+    same("out_features", adapter.out_features(), out_);
+    same("in_features", adapter.in_features(), in_);
+    same("variant", text(c.variant), text(config_.variant));
+    same("sides", text(c.sides), text(config_.sides));
+    if (has_side(c.sides, Side::input) && c.input_blocks > 1)  // else the layouts agree
+      same("layout", text(c.layout), text(config_.layout));
+    for (Side side : {Side::input, Side::output})
+      if (has_side(c.sides, side))
+        same(side == Side::input ? "input_blocks" : "output_blocks", block_count(c, side),
+             block_count(config_, side));
+  }
+
  private:
   template <class T>
   using Buffer = typename Backend::template Buffer<T>;
@@ -104,7 +112,14 @@ class PreparedAdapter {
       if (terms == 0) return;
       const MatrixView<const Parameter> w = adapter.parameters(side);
       const Index size = adapter.block_size(side);
-      for (Index k = 0; k < terms; ++k)
+      const double strength = adapter.config().strength;
+      for (Index k = 0; k < terms; ++k) {
+        const auto c =
+            static_cast<Parameter>(strength * term_coefficient(adapter.config().variant, k));
+        if (!std::isfinite(c))
+          detail::fail<parameter_error>("strength is ", strength, " but must stay below ",
+                                        std::numeric_limits<Parameter>::max() / 2,
+                                        ", half the largest value of the parameter type");
         for (Index b = 0; b < blocks; ++b) {
           const Parameter* block = w.row(k) + b * size;
           const double length = detail::length(block, size);
@@ -116,13 +131,13 @@ class PreparedAdapter {
                 " has length ", length,
                 "; every block needs finite values and a length whose inverse is finite");
           const auto at = static_cast<std::size_t>(k * blocks + b);
-          coefficient[at] = static_cast<Parameter>(adapter.config().strength *
-                                                   term_coefficient(adapter.config().variant, k));
+          coefficient[at] = c;
           inverse_length[at] = static_cast<Parameter>(inverse);
           Parameter* to = unit.data() + k * w.cols + b * size;
           for (Index i = 0; i < size; ++i)
             to[i] = static_cast<Parameter>(static_cast<double>(block[i]) / length);
         }
+      }
     }
 
     void copy_in(Context& ctx) {
@@ -141,24 +156,6 @@ class PreparedAdapter {
     std::vector<Parameter> unit, coefficient, inverse_length;
     Buffer<Parameter> unit_buffer, coefficient_buffer, inverse_length_buffer;
   };
-
-  void check_same_shape(const Adapter<Parameter>& adapter) const {
-    const auto same = [&](const char* what, const auto& given, const auto& expected) {
-      if (given != expected)
-        detail::fail<shape_error>("the adapter's ", what, " is ", given, " but must stay ",
-                                  expected, "; prepare a new one to change its shape");
-    };
-    const AdapterConfig& c = adapter.config();
-    same("out_features", adapter.out_features(), out_);
-    same("in_features", adapter.in_features(), in_);
-    same("variant", std::string_view(to_string(c.variant)), to_string(config_.variant));
-    same("sides", std::string_view(to_string(c.sides)), to_string(config_.sides));
-    same("layout", std::string_view(to_string(c.layout)), to_string(config_.layout));
-    for (Side side : {Side::input, Side::output})
-      if (has_side(c.sides, side))
-        same(side == Side::input ? "input_blocks" : "output_blocks", block_count(c, side),
-             block_count(config_, side));
-  }
 
   AdapterConfig config_;
   Index out_;

@@ -12,9 +12,6 @@
 
 #include <ether/matrix_view.hpp>
 
-#include <array>
-#include <cmath>
-
 namespace ether {
 
 enum class Variant { ether, ether_plus };
@@ -63,7 +60,8 @@ constexpr const char* to_string(BlockLayout l) {
 ///
 ///     out = in + sum_k coefficient(k, b) (in . ŵ_kb) ŵ_kb
 ///
-/// With no terms H is the identity and the operation a copy that may convert and add a bias.
+/// `terms` is 0, 1 or 2. With no terms H is the identity and the operation a copy that may convert
+/// and add a bias.
 template <class Parameter>
 struct Reflection {
   MatrixView<const Parameter> unit;            ///< (terms, width): ŵ_k, block after block

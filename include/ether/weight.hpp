@@ -19,6 +19,17 @@
 
 namespace ether {
 
+namespace detail {
+
+/// True for Eigen matrices, which own their memory; false for maps and blocks.
+template <class T, class = void>
+struct is_owner : std::false_type {};
+template <class T>
+struct is_owner<T, std::void_t<typename T::PlainObject>>
+    : std::is_same<typename T::PlainObject, T> {};
+
+}  // namespace detail
+
 /// A row-major (out, in) matrix of Backend::Scalar in backend memory, as torch.nn.Linear stores
 /// it. Wrapped: never copied, never written.
 template <class Backend>
@@ -31,10 +42,13 @@ class DenseWeight {
   DenseWeight(const Scalar* data, Index out, Index in) : view_(data, out, in) {}
   DenseWeight(const Scalar* data, Index out, Index in, Index stride)
       : view_(data, out, in, stride) {}
-  /// Implicit from whatever a MatrixView<const Scalar> is implicit from.
+  /// Implicit from whatever a MatrixView<const Scalar> is implicit from, but not from a temporary
+  /// matrix, whose memory would be gone.
   template <class Matrix,
             std::enable_if_t<std::is_convertible_v<Matrix&&, MatrixView<const Scalar>> &&
-                                 !std::is_same_v<std::decay_t<Matrix>, DenseWeight>,
+                                 !std::is_same_v<std::decay_t<Matrix>, DenseWeight> &&
+                                 !(std::is_rvalue_reference_v<Matrix&&> &&
+                                   detail::is_owner<std::decay_t<Matrix>>::value),
                              int> = 0>
   DenseWeight(Matrix&& matrix) : view_(std::forward<Matrix>(matrix)) {}
 

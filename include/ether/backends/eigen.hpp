@@ -8,6 +8,7 @@
 #include <ether/backend.hpp>
 #include <ether/backends/eigen/context.hpp>
 #include <ether/backends/eigen/gemm.hpp>
+#include <ether/backends/eigen/gemm_project.hpp>
 #include <ether/backends/eigen/merge.hpp>
 #include <ether/backends/eigen/reflect.hpp>
 #include <ether/backends/eigen/reflect_grad.hpp>
@@ -88,14 +89,17 @@ struct EigenBackend {
   template <class A, class B>
   static void reflect_columns(Context& ctx, const Reflection<Parameter>& h, MatrixView<const A> in,
                               MatrixView<B> out) {
-    detail::reflect_both(ctx, identity<Parameter>(in.cols), h, in, out);
+    reflect_both(ctx, identity<Parameter>(in.cols), h, in, out);
   }
 
   template <class A, class B>
   static void reflect_both(Context& ctx, const Reflection<Parameter>& h_in,
                            const Reflection<Parameter>& h_out, MatrixView<const A> in,
                            MatrixView<B> out) {
-    detail::reflect_both(ctx, h_in, h_out, in, out);
+    if (h_out.terms() == 0)
+      detail::reflect_rows(ctx, h_in, in, out, MatrixView<const A>{});
+    else
+      detail::reflect_both(ctx, h_in, h_out, in, out);
   }
 
   template <class A, class B>

@@ -26,8 +26,8 @@ struct AlignedDelete {
 using AlignedBytes = std::unique_ptr<std::byte, AlignedDelete>;
 
 inline AlignedBytes aligned_bytes(std::size_t size) {
-  return AlignedBytes(
-      static_cast<std::byte*>(::operator new(std::max(size, cache_line), std::align_val_t{cache_line})));
+  void* const bytes = ::operator new(std::max(size, cache_line), std::align_val_t{cache_line});
+  return AlignedBytes(static_cast<std::byte*>(bytes));
 }
 
 }  // namespace detail
@@ -57,9 +57,9 @@ class EigenContext {
   void parallel_for(Index count, Index work, Task&& task) const {
 #ifdef _OPENMP
     constexpr Index worth_a_team = Index{1} << 16;  // some microseconds
-    const int team = static_cast<int>(std::min<Index>(threads_, count));
-    if (team > 1 && work >= worth_a_team) {
-#pragma omp parallel for schedule(static) num_threads(team)
+    if (threads_ > 1 && count > 1 && work >= worth_a_team) {
+      // Always the same team: libgomp allocates when it changes.
+#pragma omp parallel for schedule(static) num_threads(threads_)
       for (Index i = 0; i < count; ++i) task(i, omp_get_thread_num());
       return;
     }

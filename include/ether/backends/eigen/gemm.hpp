@@ -37,18 +37,25 @@ Index gemm_row_tile(Index rows) {
   return std::clamp<Index>((rows / 16 + unit - 1) / unit * unit, 2 * unit, 12 * unit);
 }
 
-struct NoVisit {
-  template <class... Arguments>
-  void operator()(Arguments&&...) const {}
+/// How gemm_blocked gets a tile of b in P: as it is, or widened into `wide`.
+struct Widen {
+  template <class P, class B>
+  MatrixView<const P> operator()(Index /*task*/, Index /*k*/, Index /*column*/,
+                                 MatrixView<const B> tile, P* wide) const {
+    if constexpr (std::is_same_v<P, B>) {
+      return tile;
+    } else {
+      for (Index r = 0; r < tile.rows; ++r) convert<P>(tile.row(r), tile.cols, wide + r * tile.cols);
+      return {wide, tile.rows, tile.cols};
+    }
+  }
 };
-inline constexpr NoVisit no_visit;
 
-/// Order: RowMajor for b (n, k), ColMajor for b (k, n). For the first token tile, visit(task, k,
-/// column, tile) sees each tile of b, copied to where the cache keeps it, in the task that multiplies
-/// it.
-template <int Order, class P, class B, class Visit>
+/// Order: RowMajor for b (n, k), ColMajor for b (k, n). `stage` is used as Widen is, for the first
+/// tokens; a task is a run of columns of c.
+template <int Order, class P, class B, class Stage>
 void gemm_blocked(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b,
-                  MatrixView<P> c, bool accumulate, Visit&& visit) {
+                  MatrixView<P> c, bool accumulate, const Stage& stage) {
   using Eigen::ColMajor;
   using Eigen::RowMajor;
   using Blocks = Blocked<P>;
@@ -83,13 +90,8 @@ void gemm_blocked(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> 
         const Index ks = std::min(depth_tile, depth - k);
         const MatrixView<const B> tile =
             transpose_b ? b.block(row, k, rows, ks) : b.block(k, row, ks, rows);
-        MatrixView<const P> from{wide, tile.rows, tile.cols};
-        if constexpr (std::is_same_v<P, B> && std::is_same_v<Visit, const NoVisit&>)
-          from = tile;
-        else
-          for (Index r = 0; r < tile.rows; ++r)
-            convert<P>(tile.row(r), tile.cols, wide + r * tile.cols);
-        if (token == 0) visit(task, k, row, from);
+        const MatrixView<const P> from =
+            token == 0 ? stage(task, k, row, tile, wide) : Widen()(task, k, row, tile, wide);
         typename Blocks::template PackLeft<Order>()(
             packed_b, typename Blocks::template Source<Order>(from.data, from.stride), ks, rows);
         typename Blocks::Kernel()(to, packed_b, packed_a + k * tokens, rows, ks, tokens, P(1));
@@ -107,41 +109,9 @@ void gemm(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, bool 
   else if (a.rows <= few_rows)
     gemm_few(ctx, a, b, c, accumulate);
   else if (transpose_b)
-    gemm_blocked<Eigen::RowMajor>(ctx, a, b, c, accumulate, no_visit);
+    gemm_blocked<Eigen::RowMajor>(ctx, a, b, c, accumulate, Widen());
   else
-    gemm_blocked<Eigen::ColMajor>(ctx, a, b, c, accumulate, no_visit);
-}
-
-/// c = a W, and for each block b of h, on the rows of W, p_b = Û_b W_b and sums_b = q_b W_b^T, all
-/// from one reading of W. See backend.hpp.
-template <int Terms, class P, class B>
-void gemm_project(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> w, MatrixView<P> c,
-                  const Reflection<P>& h, MatrixView<const P> q, MatrixView<P> p,
-                  MatrixView<P> sums) {
-  const Index tasks = (w.cols + gemm_row_tile<P>(w.cols) - 1) / gemm_row_tile<P>(w.cols);
-  EigenContext::Frame frame(ctx);
-  const MatrixView<P> partial = frame.matrix<P>(tasks * Terms, w.rows);
-  const auto visit = [&](Index task, Index k, Index column, MatrixView<const P> tile) {
-    for (Index row = k, count; row < k + tile.rows; row += count) {
-      const Index b = row / h.block_size, in_block = row % h.block_size;
-      count = std::min(h.block_size - in_block, k + tile.rows - row);
-      const MatrixView<const P> part = tile.middle_rows(row - k, count);
-      project_rows<Terms>([&](Index r) { return part.row(r); }, h.unit.block(0, row, Terms, count),
-                          p.block(b * Terms, column, Terms, tile.cols), in_block != 0);
-      const MatrixView<const P> left = q.block(b * Terms, column, Terms, tile.cols);
-      const MatrixView<P> to = partial.block(task * Terms, row, Terms, count);
-      for (Index k_term = 0; k_term < Terms; ++k_term) std::fill_n(to.row(k_term), count, P(0));
-      Index r = 0;
-      for (; r + 4 <= count; r += 4) dot_rows<4>(left, part.row(r), part.stride, to.data + r, to.stride);
-      for (; r < count; ++r) dot_rows<1>(left, part.row(r), part.stride, to.data + r, to.stride);
-    }
-  };
-  gemm_blocked<Eigen::ColMajor>(ctx, a, w, c, false, visit);
-  for (Index k = 0; k < Terms; ++k) {
-    std::copy_n(partial.row(k), w.rows, sums.row(k));
-    for (Index task = 1; task < tasks; ++task)
-      for (Index i = 0; i < w.rows; ++i) sums(k, i) += partial(task * Terms + k, i);
-  }
+    gemm_blocked<Eigen::ColMajor>(ctx, a, b, c, accumulate, Widen());
 }
 
 }  // namespace ether::detail

@@ -44,8 +44,7 @@ void reflect_both(EigenContext& ctx, const Reflection<P>& h_in, const Reflection
       const Index rows = std::min(chunk_rows, height - chunk * chunk_rows);
       const MatrixView<const P> unit = h_out.unit.block(0, top, OutTerms, rows);
       if (commutes) {
-        project_rows<OutTerms>([&](Index r) { return in.row(top + r); }, unit, sums_of(b, chunk),
-                               false);
+        project_rows<OutTerms>([&](Index r) { return in.row(top + r); }, unit, sums_of(b, chunk));
       } else {
         const auto transformed = [&](Index r) -> const P* {
           const MatrixView<P> row = row_buffers.middle_rows(thread * 4 + r % 4, 1);
@@ -54,7 +53,7 @@ void reflect_both(EigenContext& ctx, const Reflection<P>& h_in, const Reflection
                                           [](Index, int) { return P(0); });
           return row.data;
         };
-        project_rows<OutTerms>(transformed, unit, sums_of(b, chunk), false);
+        project_rows<OutTerms>(transformed, unit, sums_of(b, chunk));
       }
     });
 
@@ -63,7 +62,7 @@ void reflect_both(EigenContext& ctx, const Reflection<P>& h_in, const Reflection
       for (Index chunk = 1; chunk < chunks; ++chunk)
         for (Index k = 0; k < OutTerms; ++k)
           for (Index i = 0; i < cols; ++i) total(k, i) += sums_of(b, chunk)(k, i);
-      if (commutes)
+      if (commutes && InTerms != 0)
         update_range<InTerms, 0, false>(h_in, 0, OutTerms, 0, h_in.blocks,
                                         MatrixView<const P>(total), total, nothing, nothing,
                                         [](Index, int) { return P(0); });

@@ -85,7 +85,7 @@ void update_rows(const A* in, Index in_stride, B* out, Index out_stride, const C
     for (int j = 0; j < Adds; ++j) v[j] = load<P>(given.vector[j] + i);
     for (int r = 0; r < Rows; ++r) {
       V value = load<P>(in + r * in_stride + i);
-      if (Rows > 1) prefetch(in + (r + Rows) * in_stride + i);  // the rows that come next
+      if (Rows > 1) prefetch(in, (r + Rows) * in_stride + i);  // the rows that come next
       if (add != nullptr) value = detail::add(value, load<P>(add + r * add_stride + i));
       for (int k = 0; k < Dots; ++k) value = multiply_add(factor[r][k], w[k], value);
       for (int j = 0; j < Adds; ++j) value = multiply_add(given_of[r][j], v[j], value);
@@ -138,11 +138,7 @@ void update_range(const Reflection<P>& h, Index row, Index row_end, Index chunk,
   constexpr int group = 4;
   P factors[group * (Adds == 0 ? 1 : Adds)] = {};
   while (row < row_end) {
-    // block() never decreases from row to row, so equal ends mean equal blocks in between.
-    const bool together =
-        row + group <= row_end &&
-        (h.step == 0 || (h.block(row, chunk) == h.block(row + group - 1, chunk) &&
-                         h.rows_alike(row, row_end) >= group));
+    const bool together = h.rows_alike(row, row_end) >= group;
     const int rows = together ? group : 1;
     for (int r = 0; r < rows; ++r)
       for (int j = 0; j < Adds; ++j) factors[r * Adds + j] = factor(row + r, j);
@@ -181,10 +177,9 @@ void reflect_rows(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
   if (in.empty()) return;
   with_terms(h.terms(), [&](auto terms) {
     constexpr int count = decltype(terms)::value;
-    if (worth_streaming(in, out))
-      reflect_rows<count, true>(ctx, h, in, out, add);
-    else
-      reflect_rows<count, false>(ctx, h, in, out, add);
+    if constexpr (std::is_same_v<A, B>)  // a merge; what comes between products is soon read again
+      if (worth_streaming(in, out)) return reflect_rows<count, true>(ctx, h, in, out, add);
+    reflect_rows<count, false>(ctx, h, in, out, add);
   });
 }
 

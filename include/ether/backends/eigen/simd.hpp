@@ -125,42 +125,34 @@ void convert(const A* from, Index count, B* to) {
 /// Results beyond this do not fit a cache anyway and are best written past it.
 inline constexpr Index streaming_bytes = Index{32} << 20;
 
-/// Whether to write `out` past the cache: it is large, is not `in`, and its rows start on whole
-/// cache lines.
+/// Whether to write `out` past the cache: it is large, is not `in`, and its rows are aligned to 16
+/// bytes, as malloc's memory is.
 template <class A, class B>
 bool worth_streaming(MatrixView<const A> in, MatrixView<B> out) {
-  constexpr std::size_t line = 64;
+  constexpr std::size_t alignment = 16;
   return static_cast<const void*>(in.data) != static_cast<const void*>(out.data) &&
          out.rows * out.cols * static_cast<Index>(sizeof(B)) > streaming_bytes &&
-         reinterpret_cast<std::uintptr_t>(out.data) % line == 0 &&
-         static_cast<std::size_t>(out.stride) * sizeof(B) % line == 0;
+         reinterpret_cast<std::uintptr_t>(out.data) % alignment == 0 &&
+         static_cast<std::size_t>(out.stride) * sizeof(B) % alignment == 0;
 }
 
-/// store, past the cache where the machine can and `to` is aligned to what is written.
+/// store, past the cache where the machine can and `to` is aligned to 16 bytes.
 /// finish_streaming must follow on the same thread.
 template <class P, class T>
 void stream(T* to, const Packet<P>& value) {
 #if defined(__SSE2__)
   constexpr std::size_t bytes = sizeof(T) * static_cast<std::size_t>(lanes<P>);
-  if (bytes % 16 == 0 && reinterpret_cast<std::uintptr_t>(to) % std::min<std::size_t>(bytes, 64) == 0) {
-    alignas(64) T narrow[lanes<P>];
-    store<P>(narrow, value);
+  const auto address = reinterpret_cast<std::uintptr_t>(to);
+  if (bytes % 16 == 0 && address % 16 == 0) {
+    alignas(64) T values[lanes<P>];
+    store<P>(values, value);
+    const auto* from = reinterpret_cast<const __m128i*>(values);
 #if defined(__AVX512F__)
-    if constexpr (bytes == 64) {
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_load_si512(narrow));
-      return;
-    }
-#endif
-#if defined(__AVX__)
-    if constexpr (bytes == 32) {
-      _mm256_stream_si256(reinterpret_cast<__m256i*>(to),
-                          _mm256_load_si256(reinterpret_cast<const __m256i*>(narrow)));
-      return;
-    }
+    if (bytes == 64 && address % 64 == 0)
+      return _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_load_si512(from));
 #endif
     for (std::size_t i = 0; i < bytes / 16; ++i)
-      _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i,
-                       _mm_load_si128(reinterpret_cast<const __m128i*>(narrow) + i));
+      _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i, _mm_load_si128(from + i));
     return;
   }
 #endif
@@ -172,10 +164,13 @@ inline void finish_streaming() {
 #endif
 }
 
-/// Asks for memory that is about to be read; any address is allowed.
-inline void prefetch(const void* address) {
+/// Asks for from[offset], which may lie beyond the array: nothing is read.
+template <class T>
+void prefetch(const T* from, Index offset) {
+  const auto address = reinterpret_cast<std::uintptr_t>(from) +
+                       static_cast<std::uintptr_t>(offset) * sizeof(T);
 #if defined(__GNUC__)
-  __builtin_prefetch(address);
+  __builtin_prefetch(reinterpret_cast<const void*>(address));
 #else
   (void)address;
 #endif

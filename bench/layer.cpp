@@ -1,0 +1,256 @@
+// The layer beside what it wraps: the bare frozen product, and a parallel copy of W. One process,
+// repetitions in random order, ratios of medians; see README.md beside this file.
+
+#include <ether/ether.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include <Eigen/Dense>
+
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace {
+
+using ether::Index;
+using ether::Sides;
+using ether::Variant;
+template <class T>
+using MatrixOf = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+constexpr Index width = 4096;  // W is (width, width)
+constexpr Index most_tokens = 128;
+
+/// Everything the benchmarks of one scalar type share; made once.
+template <class T>
+struct Data {
+  MatrixOf<T> w = random(width, width), x = random(most_tokens, width);
+  MatrixOf<T> grad_y = random(most_tokens, width), out = x, grad_x = x, merged = w;
+  ether::EigenContext ctx;
+
+  static MatrixOf<T> random(Index rows, Index cols) {
+    return MatrixOf<float>::Random(rows, cols).template cast<T>();
+  }
+  static Data& get() {
+    static Data data;
+    return data;
+  }
+};
+
+struct Adapted {
+  Variant variant;
+  Sides sides;
+  Index blocks;
+
+  ether::Adapter<float> adapter() const {
+    ether::AdapterConfig c;
+    c.variant = variant;
+    c.sides = sides;
+    c.input_blocks = c.output_blocks = blocks;
+    auto adapter = ether::Adapter<float>::random(c, width, width, 1);
+    for (Index i = 0; i < adapter.size(); ++i)  // away from the identity that ETHER+ starts at
+      adapter.data()[i] *= 1 + 0.5f * static_cast<float>(i % 3);
+    return adapter;
+  }
+  std::string name() const {
+    return std::string(to_string(variant)) + "/" + to_string(sides) + "/n:" + std::to_string(blocks);
+  }
+};
+
+void set_flops(benchmark::State& state, double per_iteration) {
+  state.counters["FLOP/s"] = benchmark::Counter(
+      per_iteration, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1000);
+}
+
+void set_bytes(benchmark::State& state, double per_iteration) {
+  state.SetBytesProcessed(static_cast<std::int64_t>(per_iteration) * state.iterations());
+}
+
+template <class T>
+void read_w(benchmark::State& state) {
+  auto& d = Data<T>::get();
+  std::vector<float> sums(static_cast<std::size_t>(width));
+  for (auto _ : state) {
+    d.ctx.parallel_for(width, width * width, [&](Index r, int) {
+      sums[static_cast<std::size_t>(r)] = d.w.row(r).sum();
+    });
+    benchmark::ClobberMemory();
+  }
+  set_bytes(state, double(width * width * Index(sizeof(T))));
+}
+
+template <class T>
+void copy_w(benchmark::State& state) {
+  auto& d = Data<T>::get();
+  const Index parts = d.ctx.threads(), rows = width / parts;
+  for (auto _ : state) {
+    d.ctx.parallel_for(parts, width * width, [&](Index part, int) {
+      const Index first = part * rows, count = part + 1 == parts ? width - first : rows;
+      std::memcpy(static_cast<void*>(d.merged.row(first).data()), d.w.row(first).data(),
+                  static_cast<std::size_t>(count * width) * sizeof(T));
+    });
+    benchmark::ClobberMemory();
+  }
+  set_bytes(state, 2.0 * double(width * width * Index(sizeof(T))));
+}
+
+/// The frozen layer alone: y = x W^T, or grad_x = grad_y W. Checked against Eigen's product.
+template <class T>
+void product(benchmark::State& state, Index tokens, bool transposed) {
+  using Backend = ether::EigenBackend<T>;
+  auto& d = Data<T>::get();
+  const MatrixOf<float> x = d.x.topRows(tokens).template cast<float>();
+  MatrixOf<float> y(tokens, width);
+  const ether::DenseWeight<Backend> w(d.w);
+  const auto call = [&] {
+    transposed ? w.multiply_transposed(d.ctx, x, y) : w.multiply(d.ctx, x, y);
+  };
+  call();
+  const MatrixOf<float> wide = d.w.template cast<float>();
+  const MatrixOf<float> expected =
+      transposed ? MatrixOf<float>(x * wide) : MatrixOf<float>(x * wide.transpose());
+  if (!((y - expected).norm() <= 1e-4f * expected.norm()))
+    return state.SkipWithError("wrong product");
+  for (auto _ : state) {
+    call();
+    benchmark::ClobberMemory();
+  }
+  set_flops(state, 2.0 * double(tokens) * double(width * width));
+  set_bytes(state, double(width * width * Index(sizeof(T))));
+}
+
+void eigen_product(benchmark::State& state) {
+  auto& d = Data<float>::get();
+  for (auto _ : state) {
+    d.out.noalias() = d.x * d.w.transpose();
+    benchmark::ClobberMemory();
+  }
+  set_flops(state, 2.0 * double(most_tokens) * double(width * width));
+}
+
+/// Checks forward and merge of a layer against one another before either is timed.
+bool consistent(const ether::EtherLinear<ether::EigenBackend<float>>& layer) {
+  auto& d = Data<float>::get();
+  layer.forward(d.ctx, d.x, d.out);
+  layer.merge(d.ctx, d.merged);
+  const MatrixOf<float> expected = d.x * d.merged.transpose();
+  return (d.out - expected).norm() <= 1e-4f * expected.norm();
+}
+
+enum class Operation { forward, backward, merge };
+
+void layer(benchmark::State& state, Operation operation, Adapted adapted, Index tokens) {
+  auto& d = Data<float>::get();
+  const auto adapter = adapted.adapter();
+  const ether::EtherLinear<ether::EigenBackend<float>> layer(d.ctx, d.w, adapter);
+  if (!consistent(layer)) return state.SkipWithError("forward and merge disagree");
+  auto grads = ether::Adapter<float>::zeros_like(adapter);
+  const auto x = d.x.topRows(tokens), grad_y = d.grad_y.topRows(tokens);
+  auto y = d.out.topRows(tokens), grad_x = d.grad_x.topRows(tokens);
+  for (auto _ : state) {
+    if (operation == Operation::forward) layer.forward(d.ctx, x, y);
+    if (operation == Operation::backward) layer.backward(d.ctx, x, grad_y, grad_x, grads);
+    if (operation == Operation::merge) layer.merge(d.ctx, d.merged);
+    benchmark::ClobberMemory();
+  }
+  set_bytes(state, (operation == Operation::merge ? 2.0 : 1.0) * 4 * double(width * width));
+}
+
+std::string tokens_name(Index tokens) { return "/tokens:" + std::to_string(tokens); }
+
+const Adapted ether_input{Variant::ether, Sides::input, 1};
+const Adapted ether_plus_n1{Variant::ether_plus, Sides::both, 1};
+const Adapted ether_plus_n32{Variant::ether_plus, Sides::both, 32};
+const Adapted merges[] = {{Variant::ether, Sides::input, 1},       {Variant::ether, Sides::output, 1},
+                          {Variant::ether, Sides::input, 32},      {Variant::ether, Sides::output, 32},
+                          {Variant::ether, Sides::both, 1},        {Variant::ether, Sides::both, 32},
+                          {Variant::ether_plus, Sides::input, 1},  {Variant::ether_plus, Sides::output, 1},
+                          {Variant::ether_plus, Sides::both, 1},   {Variant::ether_plus, Sides::both, 32}};
+
+template <class F>
+void add(const std::string& name, F&& f) {
+  benchmark::RegisterBenchmark(name.c_str(), std::forward<F>(f))
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime()
+      ->ReportAggregatesOnly(true);
+}
+
+void add_all() {
+  using bf16 = Eigen::bfloat16;
+  add("read_w", read_w<float>);
+  add("copy_w", copy_w<float>);
+  for (Index tokens : {1, 4, 16, 128})
+    add("product/float" + tokens_name(tokens),
+        [=](auto& state) { product<float>(state, tokens, false); });
+  for (Index tokens : {1, 128})
+    add("product/bfloat16" + tokens_name(tokens),
+        [=](auto& state) { product<bf16>(state, tokens, false); });
+  add("product_transposed/float/tokens:128", [](auto& s) { product<float>(s, 128, true); });
+  add("eigen_product/float/tokens:128", eigen_product);
+  for (const Adapted& a : {ether_input, ether_plus_n1, ether_plus_n32}) {
+    for (Index tokens : {1, 128})
+      add("forward/" + a.name() + tokens_name(tokens),
+          [=](auto& state) { layer(state, Operation::forward, a, tokens); });
+    add("backward/" + a.name() + tokens_name(128),
+        [=](auto& state) { layer(state, Operation::backward, a, 128); });
+  }
+  for (const Adapted& a : merges)
+    add("merge/" + a.name(), [=](auto& state) { layer(state, Operation::merge, a, 1); });
+}
+
+/// The console's table, and behind it the ratios of medians.
+class RatioReporter : public benchmark::ConsoleReporter {
+ public:
+  void ReportRuns(const std::vector<Run>& runs) override {
+    for (const Run& run : runs)
+      if (run.aggregate_name == "median") medians_[run.run_name.function_name] = run.GetAdjustedRealTime();
+    ConsoleReporter::ReportRuns(runs);
+  }
+
+  void Finalize() override {
+    std::printf("\nRatios of medians, W (%td, %td) float, %d threads\n", width, width,
+                Data<float>::get().ctx.threads());
+    for (Index tokens : {128, 1})
+      for (const Adapted& a : {ether_input, ether_plus_n1, ether_plus_n32})
+        print("forward/" + a.name() + tokens_name(tokens), "product/float" + tokens_name(tokens));
+    for (const Adapted& a : {ether_input, ether_plus_n1, ether_plus_n32})
+      print("backward/" + a.name() + "/tokens:128", "product_transposed/float/tokens:128");
+    print("read_w", "product/float/tokens:1");
+    print("product/float/tokens:4", "product/float/tokens:1");
+    print("product/float/tokens:16", "product/float/tokens:1");
+    print("product/bfloat16/tokens:1", "product/float/tokens:1");
+    print("product/bfloat16/tokens:128", "product/float/tokens:128");
+    print("product/float/tokens:128", "eigen_product/float/tokens:128");
+    for (const Adapted& a : merges) print("merge/" + a.name(), "copy_w");
+  }
+
+ private:
+  void print(const std::string& name, const std::string& base) const {
+    const auto a = medians_.find(name), b = medians_.find(base);
+    if (a != medians_.end() && b != medians_.end())
+      std::printf("  %-44s / %-36s %6.3f\n", name.c_str(), base.c_str(), a->second / b->second);
+  }
+
+  std::map<std::string, double> medians_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // Defaults that make medians of interleaved repetitions; options on the command line win.
+  std::vector<char*> arguments{argv[0]};
+  std::string defaults[] = {"--benchmark_repetitions=15", "--benchmark_min_time=0.05",
+                            "--benchmark_enable_random_interleaving=true"};
+  for (std::string& option : defaults) arguments.push_back(option.data());
+  arguments.insert(arguments.end(), argv + 1, argv + argc);
+  int count = static_cast<int>(arguments.size());
+  benchmark::Initialize(&count, arguments.data());
+  if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
+  add_all();
+  RatioReporter reporter;
+  benchmark::RunSpecifiedBenchmarks(&reporter);
+  return 0;
+}
