@@ -56,7 +56,8 @@ struct Adapted {
     return adapter;
   }
   std::string name() const {
-    return std::string(to_string(variant)) + "/" + to_string(sides) + "/n:" + std::to_string(blocks);
+    return std::string(to_string(variant)) + "/" + to_string(sides) +
+           "/n:" + std::to_string(blocks);
   }
 };
 
@@ -74,9 +75,8 @@ void read_w(benchmark::State& state) {
   auto& d = Data<T>::get();
   std::vector<float> sums(static_cast<std::size_t>(width));
   for (auto _ : state) {
-    d.ctx.parallel_for(width, width * width, [&](Index r, int) {
-      sums[static_cast<std::size_t>(r)] = d.w.row(r).sum();
-    });
+    d.ctx.parallel_for(width, width * width,
+                       [&](Index r, int) { sums[static_cast<std::size_t>(r)] = d.w.row(r).sum(); });
     benchmark::ClobberMemory();
   }
   set_bytes(state, double(width * width * Index(sizeof(T))));
@@ -164,11 +164,12 @@ std::string tokens_name(Index tokens) { return "/tokens:" + std::to_string(token
 const Adapted ether_input{Variant::ether, Sides::input, 1};
 const Adapted ether_plus_n1{Variant::ether_plus, Sides::both, 1};
 const Adapted ether_plus_n32{Variant::ether_plus, Sides::both, 32};
-const Adapted merges[] = {{Variant::ether, Sides::input, 1},       {Variant::ether, Sides::output, 1},
-                          {Variant::ether, Sides::input, 32},      {Variant::ether, Sides::output, 32},
-                          {Variant::ether, Sides::both, 1},        {Variant::ether, Sides::both, 32},
-                          {Variant::ether_plus, Sides::input, 1},  {Variant::ether_plus, Sides::output, 1},
-                          {Variant::ether_plus, Sides::both, 1},   {Variant::ether_plus, Sides::both, 32}};
+const Adapted merges[] = {
+    {Variant::ether, Sides::input, 1},      {Variant::ether, Sides::output, 1},
+    {Variant::ether, Sides::input, 32},     {Variant::ether, Sides::output, 32},
+    {Variant::ether, Sides::both, 1},       {Variant::ether, Sides::both, 32},
+    {Variant::ether_plus, Sides::input, 1}, {Variant::ether_plus, Sides::output, 1},
+    {Variant::ether_plus, Sides::both, 1},  {Variant::ether_plus, Sides::both, 32}};
 
 template <class F>
 void add(const std::string& name, F&& f) {
@@ -206,7 +207,8 @@ class RatioReporter : public benchmark::ConsoleReporter {
  public:
   void ReportRuns(const std::vector<Run>& runs) override {
     for (const Run& run : runs)
-      if (run.aggregate_name == "median") medians_[run.run_name.function_name] = run.GetAdjustedRealTime();
+      if (run.aggregate_name == "median")
+        medians_[run.run_name.function_name] = run.GetAdjustedRealTime();
     ConsoleReporter::ReportRuns(runs);
   }
 

@@ -24,6 +24,6 @@ endif()
 
 if(ETHER_SANITIZE)
   target_compile_options(ether_dev INTERFACE -fsanitize=${ETHER_SANITIZE} -fno-sanitize-recover=all
-                                             -fno-omit-frame-pointer -g)
+                                             -fno-omit-frame-pointer -g1)
   target_link_options(ether_dev INTERFACE -fsanitize=${ETHER_SANITIZE})
 endif()

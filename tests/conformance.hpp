@@ -41,8 +41,8 @@ inline void for_each_case(const std::function<void(const Case&)>& body) {
     double strength;
   };
   const Shape shapes[] = {
-      {7, 5, 1, 1, 1, 0, 1},    {24, 40, 5, 3, 3, 1, 1},    {57, 92, 4, 19, 17, 3, 0.75},
-      {40, 24, 24, 40, 6, 2, 1}, {129, 66, 2, 3, 70, 5, 1},  {33, 130, 10, 1, 130, 7, -0.5},
+      {7, 5, 1, 1, 1, 0, 1},      {24, 40, 5, 3, 3, 1, 1},      {57, 92, 4, 19, 17, 3, 0.75},
+      {40, 24, 24, 40, 6, 2, 1},  {129, 66, 2, 3, 70, 5, 1},    {33, 130, 10, 1, 130, 7, -0.5},
       {300, 258, 6, 4, 29, 0, 1}, {96, 64, 1, 2, 300, 4, 1.25}, {1, 48, 3, 1, 2, 0, 1},
   };
   for (Variant variant : {Variant::ether, Variant::ether_plus})
@@ -105,14 +105,15 @@ void check_grads(const Adapter<P>& grads, const Oracle& oracle, Side side, const
     CHECK(grads.parameters(side).rows == 0);
     return;
   }
-  const Matrix expected = times * (side == Side::input ? oracle.grad_input(x, grad_y)
-                                                       : oracle.grad_output(x, grad_y));
+  const Matrix expected =
+      times * (side == Side::input ? oracle.grad_input(x, grad_y) : oracle.grad_output(x, grad_y));
   const Matrix t = side == Side::input ? x : Matrix(x * oracle.weight_in().transpose());
   const Matrix r = side == Side::input ? Matrix(grad_y * oracle.h_out() * oracle.weight) : grad_y;
   const Index blocks = grads.blocks(side), size = raw.cols() / blocks;
   double squares = 0, shortest = raw.norm();
   for (Index b = 0; b < blocks; ++b) {
-    const double product = t.middleCols(b * size, size).norm() * r.middleCols(b * size, size).norm();
+    const double product =
+        t.middleCols(b * size, size).norm() * r.middleCols(b * size, size).norm();
     squares += product * product;
     for (Index k = 0; k < raw.rows(); ++k)
       shortest = std::min(shortest, raw.block(k, b * size, 1, size).norm());
@@ -172,17 +173,14 @@ void test_backward() {
           "");
     CHECK(grad_x.surround_untouched());
 
-    for (Side side : {Side::input, Side::output})
-      check_grads(grads, f.oracle, side, x, grad_y, 1);
+    for (Side side : {Side::input, Side::output}) check_grads(grads, f.oracle, side, x, grad_y, 1);
 
     // The same without grad_x; and accumulates.
     auto more = Adapter<P>::zeros_like(f.adapter);
     f.layer.backward(ctx, f.x.view(), f.grad_y.view(), {}, more);
-    for (Side side : {Side::input, Side::output})
-      check_grads(more, f.oracle, side, x, grad_y, 1);
+    for (Side side : {Side::input, Side::output}) check_grads(more, f.oracle, side, x, grad_y, 1);
     f.layer.backward(ctx, f.x.view(), f.grad_y.view(), {}, more);
-    for (Side side : {Side::input, Side::output})
-      check_grads(more, f.oracle, side, x, grad_y, 2);
+    for (Side side : {Side::input, Side::output}) check_grads(more, f.oracle, side, x, grad_y, 2);
   });
 }
 

@@ -80,8 +80,8 @@ TEST_CASE("products of every kind and shape equal the plain sum") {
             INFO("m " << m << " n " << n << " k " << k << " transposed " << transpose_b
                       << " accumulate " << accumulate);
             const MatrixOf<float> a = test::random_matrix<float>(m, k, 1);
-            const MatrixOf<float> b =
-                transpose_b ? test::random_matrix<float>(n, k, 2) : test::random_matrix<float>(k, n, 2);
+            const MatrixOf<float> b = transpose_b ? test::random_matrix<float>(n, k, 2)
+                                                  : test::random_matrix<float>(k, n, 2);
             MatrixOf<float> c = test::random_matrix<float>(m, n, 3);
             const Matrix ad = test::to_double(a), bd = test::to_double(b);
             Matrix expected = transpose_b ? Matrix(ad * bd.transpose()) : Matrix(ad * bd);

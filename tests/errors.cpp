@@ -18,15 +18,15 @@ using Backend = ether::EigenBackend<float>;
 using Layer = ether::EtherLinear<Backend>;
 using MatrixF = test::MatrixOf<float>;
 
-#define CHECK_MESSAGE(expression, type, ...)                                            \
-  do {                                                                                  \
-    CHECK_THROWS_AS(expression, type);                                                  \
-    std::string message;                                                                \
-    try {                                                                               \
-      (void)(expression);                                                               \
-    } catch (const ether::error& e) {                                                   \
-      message = e.what();                                                               \
-    }                                                                                   \
+#define CHECK_MESSAGE(expression, type, ...)                                             \
+  do {                                                                                   \
+    CHECK_THROWS_AS(expression, type);                                                   \
+    std::string message;                                                                 \
+    try {                                                                                \
+      (void)(expression);                                                                \
+    } catch (const ether::error& e) {                                                    \
+      message = e.what();                                                                \
+    }                                                                                    \
     for (const char* part : {__VA_ARGS__}) CHECK_THAT(message, ContainsSubstring(part)); \
   } while (false)
 
@@ -43,7 +43,8 @@ AdapterConfig both(Variant variant, ether::Index input_blocks, ether::Index outp
 
 struct Setup {
   EigenContext ctx;
-  ether::Adapter<float> adapter = test::random_adapter<float>(both(Variant::ether_plus, 3, 2), 8, 6, 1);
+  ether::Adapter<float> adapter =
+      test::random_adapter<float>(both(Variant::ether_plus, 3, 2), 8, 6, 1);
   MatrixF w = test::random_matrix<float>(8, 6, 2);
   MatrixF x = test::random_matrix<float>(4, 6, 3);
   MatrixF g = test::random_matrix<float>(4, 8, 4);
@@ -97,9 +98,11 @@ TEST_CASE("a zero or non-finite block") {
   const auto zero = bad([](auto& a) { a.input_u()(2, 0) = a.input_u()(2, 1) = 0; });
   const auto nan = bad([](auto& a) { a.output_v()(1, 3) = std::nanf(""); });
   const auto inf = bad([](auto& a) { a.input_v()(0, 0) = INFINITY; });
-  const auto tiny = bad([](auto& a) { a.output_u()(0, 0) = a.output_u()(0, 1) =
-                                          a.output_u()(0, 2) = a.output_u()(0, 3) = 1e-40f; });
-  CHECK_MESSAGE(Layer(s.ctx, s.w, zero), ether::parameter_error, "input_u block 2 of 3", "length 0");
+  const auto tiny = bad([](auto& a) {
+    a.output_u()(0, 0) = a.output_u()(0, 1) = a.output_u()(0, 2) = a.output_u()(0, 3) = 1e-40f;
+  });
+  CHECK_MESSAGE(Layer(s.ctx, s.w, zero), ether::parameter_error, "input_u block 2 of 3",
+                "length 0");
   CHECK_MESSAGE(Layer(s.ctx, s.w, nan), ether::parameter_error, "output_v block 1 of 2", "nan");
   CHECK_MESSAGE(Layer(s.ctx, s.w, inf), ether::parameter_error, "input_v block 0 of 3", "inf");
   CHECK_MESSAGE(Layer(s.ctx, s.w, tiny), ether::parameter_error, "output_u block 0 of 2");

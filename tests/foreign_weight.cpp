@@ -66,7 +66,8 @@ void check_foreign(ether::BlockLayout layout) {
         const Matrix b = test::random_matrix<double>(33, 28, 1);
         const Eigen::VectorXd scale = test::random_matrix<double>(33, 1, 2);
         const auto adapter = test::random_adapter<P>(config, 33, 28, 3);
-        const auto x = test::random_matrix<T>(tokens, 28, 4), g = test::random_matrix<T>(tokens, 33, 5);
+        const auto x = test::random_matrix<T>(tokens, 28, 4),
+                   g = test::random_matrix<T>(tokens, 33, 5);
         EigenContext ctx;
         const Foreign weight(b, scale);
         const ether::EtherLinear<Backend, Foreign> layer(ctx, weight, adapter);
@@ -113,7 +114,8 @@ TEST_CASE("backward uses the Weight's own product, also where it has a dense vie
       ++*calls;
       ScaledWeight<float>::multiply(ctx, z, s);
     }
-    void multiply_transposed(EigenContext& ctx, MatrixView<const float> g, MatrixView<float> z) const {
+    void multiply_transposed(EigenContext& ctx, MatrixView<const float> g,
+                             MatrixView<float> z) const {
       ++*calls;
       ScaledWeight<float>::multiply_transposed(ctx, g, z);
     }
@@ -153,6 +155,6 @@ TEST_CASE("a foreign weight that cannot be sliced refuses row_chunk") {
   const auto adapter = test::random_adapter<float>(config, 33, 28, 3);
   CHECK_THROWS_AS(Layer(ctx, ScaledWeight<float>(b, scale), adapter), ether::parameter_error);
   config.input_blocks = 1;  // one block: both layouts agree
-  CHECK_NOTHROW(Layer(ctx, ScaledWeight<float>(b, scale),
-                      test::random_adapter<float>(config, 33, 28, 3)));
+  CHECK_NOTHROW(
+      Layer(ctx, ScaledWeight<float>(b, scale), test::random_adapter<float>(config, 33, 28, 3)));
 }

@@ -1,7 +1,7 @@
 // Every golden vector: the authors' layers and the paper's formulas, float64.
 
-#include "support/catch.hpp"
 #include "support/golden.hpp"
+#include "support/catch.hpp"
 #include "support/oracle.hpp"
 
 #include <ether/ether.hpp>
@@ -88,8 +88,8 @@ TEST_CASE("the oracle agrees with every golden vector") {
     CHECK(close(oracle.merged(), golden["merged"]) == "");
     CHECK(close(oracle.grad_x(grad_y), golden["grad_x"]) == "");
     const auto expected = golden.adapter<double>("grad.");
-    CHECK(close(oracle.grad_input(x, grad_y),
-                to_double(expected.parameters(ether::Side::input))) == "");
+    CHECK(close(oracle.grad_input(x, grad_y), to_double(expected.parameters(ether::Side::input))) ==
+          "");
     CHECK(close(oracle.grad_output(x, grad_y),
                 to_double(expected.parameters(ether::Side::output))) == "");
   }

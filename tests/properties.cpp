@@ -51,8 +51,8 @@ TEST_CASE("an ETHER block is a reflection") {
           test::random_adapter<double>(one_side(Variant::ether, side, n), width, width, 5);
       const Matrix h = transform_of(adapter), identity = Matrix::Identity(width, width);
       const double tolerance = 100 * u * width;
-      CHECK(difference(h, h.transpose(), tolerance) == "");        // symmetric
-      CHECK(difference(h * h, identity, tolerance) == "");         // an involution, so orthogonal
+      CHECK(difference(h, h.transpose(), tolerance) == "");  // symmetric
+      CHECK(difference(h * h, identity, tolerance) == "");   // an involution, so orthogonal
       const Index size = width / n;
       for (Index b = 0; b < n; ++b) {
         const Matrix block = h.block(b * size, b * size, size, size);
@@ -78,16 +78,15 @@ TEST_CASE("an ETHER+ block stays within sqrt(2) of the identity") {
         const double distance = (block - Matrix::Identity(size, size)).norm();
         CHECK(distance <= std::sqrt(2.0) + 100 * u);
         const auto w = adapter.parameters(Side::input);
-        const double c =
-            ether::block_angle(w.row(0) + b * size, w.row(1) + b * size, size).cosine;
+        const double c = ether::block_angle(w.row(0) + b * size, w.row(1) + b * size, size).cosine;
         CHECK(distance == Approx(std::sqrt(2 * (1 - c * c))).margin(1e-7));
         sum += distance * distance;
 
         // Eigenvalues 1 -+ sqrt(1 - c^2), condition number their ratio.
         const Eigen::SelfAdjointEigenSolver<Matrix> solver(block);
         const auto values = ether::eigenvalues(
-            Variant::ether_plus, 1, ether::block_angle(w.row(0) + b * size, w.row(1) + b * size,
-                                                       size).sine);
+            Variant::ether_plus, 1,
+            ether::block_angle(w.row(0) + b * size, w.row(1) + b * size, size).sine);
         CHECK(solver.eigenvalues().minCoeff() == Approx(values[0]).margin(1e-12));
         CHECK(solver.eigenvalues().maxCoeff() == Approx(values[1]).margin(1e-12));
       }
@@ -130,7 +129,8 @@ TEST_CASE("gradients are orthogonal to the raw vectors") {
   config.sides = Sides::both;
   const auto adapter = test::random_adapter<double>(config, 30, 24, 3);
   const Matrix w = test::random_matrix<double>(30, 24, 4);
-  const Matrix x = test::random_matrix<double>(40, 24, 5), g = test::random_matrix<double>(40, 30, 6);
+  const Matrix x = test::random_matrix<double>(40, 24, 5),
+               g = test::random_matrix<double>(40, 30, 6);
   ether::EigenContext ctx;
   auto grads = ether::Adapter<double>::zeros_like(adapter);
   ether::EtherLinear<Backend>(ctx, w, adapter).backward(ctx, x, g, {}, grads);
@@ -154,7 +154,8 @@ TEST_CASE("forward of the merged weight is forward of the layer") {
     config.sides = Sides::both;
     config.output_blocks = 5;
     const auto adapter = test::random_adapter<double>(config, 30, 24, 3);
-    const Matrix w = test::random_matrix<double>(30, 24, 4), x = test::random_matrix<double>(9, 24, 5);
+    const Matrix w = test::random_matrix<double>(30, 24, 4),
+                 x = test::random_matrix<double>(9, 24, 5);
     ether::EigenContext ctx;
     Matrix y(9, 30);
     ether::EtherLinear<Backend>(ctx, w, adapter).forward(ctx, x, y);
@@ -172,7 +173,8 @@ TEST_CASE("an input-side ETHER merge with one block keeps the hyperspherical ene
     return sum;
   };
   const Matrix w = test::random_matrix<double>(30, 24, 4);
-  const auto one = test::random_adapter<double>(one_side(Variant::ether, Side::input, 1), 30, 24, 3);
+  const auto one =
+      test::random_adapter<double>(one_side(Variant::ether, Side::input, 1), 30, 24, 3);
   CHECK(energy(merged(one, w)) == Approx(energy(w)).epsilon(1e-13));
   // Control: ETHER+ is not orthogonal and changes it.
   const auto plus =

@@ -85,8 +85,7 @@ double distance_to_identity(const Adapter<Parameter>& adapter, Side side) {
   if (adapter.terms(side) == 0) return 0;
   double sum = 0;
   for (Index b = 0; b < adapter.blocks(side); ++b)
-    for (double value :
-         eigenvalues(config.variant, config.strength, block_sine(adapter, side, b)))
+    for (double value : eigenvalues(config.variant, config.strength, block_sine(adapter, side, b)))
       sum += (value - 1) * (value - 1);
   return std::sqrt(sum);
 }

@@ -102,9 +102,8 @@ using frame_t = decltype(std::declval<typename B::Context::Frame&>()
                              .template matrix<typename B::Intermediate>(Index{}, Index{})
                              .data);
 template <class B>
-using buffer_t = decltype(std::declval<const typename B::template Buffer<typename B::Parameter>&>()
-                              .view()
-                              .data);
+using buffer_t =
+    decltype(std::declval<const typename B::template Buffer<typename B::Parameter>&>().view().data);
 template <class B, class Probe = BackendProbe<B>>
 using copy_in_t = decltype(B::copy_in(Probe::ctx(), Probe::template view<const typename Probe::P>(),
                                       Probe::template view<typename Probe::P>()));
@@ -119,20 +118,17 @@ using gemm_t = decltype(B::gemm(Probe::ctx(), Probe::template view<const typenam
                                 Probe::template view<const typename Probe::S>(), true,
                                 Probe::template view<typename Probe::I>(), true));
 template <class B, class Probe = BackendProbe<B>>
-using reflect_t = decltype(B::reflect(Probe::ctx(), Probe::h(),
-                                      Probe::template view<const typename Probe::S>(),
-                                      Probe::template view<typename Probe::I>(),
-                                      Probe::template view<const typename Probe::S>()));
+using reflect_t = decltype(B::reflect(
+    Probe::ctx(), Probe::h(), Probe::template view<const typename Probe::S>(),
+    Probe::template view<typename Probe::I>(), Probe::template view<const typename Probe::S>()));
 template <class B, class Probe = BackendProbe<B>>
-using reflect_columns_t =
-    decltype(B::reflect_columns(Probe::ctx(), Probe::h(),
-                                Probe::template view<const typename Probe::S>(),
-                                Probe::template view<typename Probe::S>()));
+using reflect_columns_t = decltype(B::reflect_columns(
+    Probe::ctx(), Probe::h(), Probe::template view<const typename Probe::S>(),
+    Probe::template view<typename Probe::S>()));
 template <class B, class Probe = BackendProbe<B>>
-using reflect_grad_t = decltype(B::reflect_grad(Probe::ctx(), Probe::h(),
-                                                Probe::template view<const typename Probe::S>(),
-                                                Probe::template view<const typename Probe::I>(),
-                                                Probe::template view<typename Probe::P>()));
+using reflect_grad_t = decltype(B::reflect_grad(
+    Probe::ctx(), Probe::h(), Probe::template view<const typename Probe::S>(),
+    Probe::template view<const typename Probe::I>(), Probe::template view<typename Probe::P>()));
 template <class B, class Probe = BackendProbe<B>>
 using project_grad_t = decltype(B::project_grad(Probe::ctx(), Probe::h(),
                                                 Probe::template view<const typename Probe::P>(),
@@ -171,16 +167,21 @@ constexpr bool check_backend() {
   ETHER_BACKEND_MEMBER(name, "static constexpr const char* name");
   ETHER_BACKEND_MEMBER(host_memory, "static constexpr bool host_memory");
   ETHER_BACKEND_MEMBER(context, "the type Context");
-  ETHER_BACKEND_MEMBER(frame, "Context::Frame with matrix<T>(rows, cols)");
-  ETHER_BACKEND_MEMBER(buffer, "the template Buffer<T> with view() const");
-  ETHER_BACKEND_MEMBER(copy_in, "copy_in(ctx, host, device)");
-  ETHER_BACKEND_MEMBER(copy_out, "copy_out(ctx, device, host)");
-  ETHER_BACKEND_MEMBER(synchronize, "synchronize(ctx)");
-  ETHER_BACKEND_MEMBER(gemm, "gemm(ctx, a, b, transpose_b, c, accumulate)");
-  ETHER_BACKEND_MEMBER(reflect, "reflect(ctx, reflection, in, out, add)");
-  ETHER_BACKEND_MEMBER(reflect_columns, "reflect_columns(ctx, reflection, in, out)");
-  ETHER_BACKEND_MEMBER(reflect_grad, "reflect_grad(ctx, reflection, t, r, grads)");
-  ETHER_BACKEND_MEMBER(project_grad, "project_grad(ctx, reflection, sums, grads)");
+  if constexpr (detail::has<detail::scalar_t, Backend> &&
+                detail::has<detail::parameter_t, Backend> &&
+                detail::has<detail::intermediate_t, Backend> &&
+                detail::has<detail::context_t, Backend>) {
+    ETHER_BACKEND_MEMBER(frame, "Context::Frame with matrix<T>(rows, cols)");
+    ETHER_BACKEND_MEMBER(buffer, "the template Buffer<T> with view() const");
+    ETHER_BACKEND_MEMBER(copy_in, "copy_in(ctx, host, device)");
+    ETHER_BACKEND_MEMBER(copy_out, "copy_out(ctx, device, host)");
+    ETHER_BACKEND_MEMBER(synchronize, "synchronize(ctx)");
+    ETHER_BACKEND_MEMBER(gemm, "gemm(ctx, a, b, transpose_b, c, accumulate)");
+    ETHER_BACKEND_MEMBER(reflect, "reflect(ctx, reflection, in, out, add)");
+    ETHER_BACKEND_MEMBER(reflect_columns, "reflect_columns(ctx, reflection, in, out)");
+    ETHER_BACKEND_MEMBER(reflect_grad, "reflect_grad(ctx, reflection, t, r, grads)");
+    ETHER_BACKEND_MEMBER(project_grad, "project_grad(ctx, reflection, sums, grads)");
+  }
 #undef ETHER_BACKEND_MEMBER
   return true;
 }

@@ -3,6 +3,7 @@
 /// ether: ETHER and ETHER+ adapters for frozen linear layers (ICML 2024, arXiv 2405.20271).
 /// C++17 and Eigen.
 
+// clang-format off
 #include <ether/version.hpp>           // ETHER_VERSION_*
 #include <ether/error.hpp>             // error and its kinds
 #include <ether/matrix_view.hpp>       // Index, MatrixView
@@ -15,3 +16,4 @@
 #include <ether/weight.hpp>            // DenseWeight, and what a Weight of yours needs
 #include <ether/ether_linear.hpp>      // EtherLinear: forward, backward, merge, unmerge
 #include <ether/backends/eigen.hpp>    // EigenBackend<float | double | bfloat16 | half>
+// clang-format on

@@ -30,9 +30,7 @@ class EtherLinear {
   /// non-finite block, and for row_chunk with a Weight that cannot be sliced.
   EtherLinear(Context& ctx, Weight weight, const Adapter<Parameter>& adapter,
               const Scalar* bias = nullptr)
-      : weight_(checked(std::move(weight), adapter)),
-        bias_(bias),
-        prepared_(ctx, adapter) {}
+      : weight_(checked(std::move(weight), adapter)), bias_(bias), prepared_(ctx, adapter) {}
 
   Index out_features() const { return prepared_.out_features(); }
   Index in_features() const { return prepared_.in_features(); }
@@ -153,8 +151,8 @@ class EtherLinear {
   static constexpr bool has_dense = detail::has<Probe::template dense_t, Weight>;
   static constexpr bool has_slices = detail::has<Probe::template slice_rows_t, Weight>;
   /// Whether output_grad may use W: only where W and its product are ours.
-  static constexpr bool regroups = std::is_same_v<Weight, DenseWeight<Backend>> &&
-                                   std::is_same_v<Parameter, Intermediate>;
+  static constexpr bool regroups =
+      std::is_same_v<Weight, DenseWeight<Backend>> && std::is_same_v<Parameter, Intermediate>;
 
   static Weight checked(Weight weight, const Adapter<Parameter>& adapter) {
     const Index out = weight.out_features(), in = weight.in_features();
@@ -184,8 +182,7 @@ class EtherLinear {
     if (grads.rows != h.terms() || (h.terms() != 0 && grads.cols != h.width()))
       detail::fail<shape_error>("the ", side, " gradients are (", grads.rows, ", ", grads.cols,
                                 ") but the adapter's are (", h.terms(), ", ",
-                                h.terms() == 0 ? 0 : h.width(),
-                                "), (vectors per block, width)");
+                                h.terms() == 0 ? 0 : h.width(), "), (vectors per block, width)");
   }
 
   /// The bias as an addend of every row; no rows where there is none.
@@ -276,13 +273,13 @@ class EtherLinear {
   /// Both sides over a dense W, without recomputing the tokens before H_out.
   void dense_backward(Context& ctx, Frame& frame, MatrixView<const Scalar> x,
                       MatrixView<const Scalar> grad_y, MatrixView<Scalar> grad_x,
-                      MatrixView<Parameter> grads_input,
-                      MatrixView<Parameter> grads_output) const {
+                      MatrixView<Parameter> grads_input, MatrixView<Parameter> grads_output) const {
     const auto h_in = prepared_.reflection(Side::input);
     const auto h_out = prepared_.reflection(Side::output);
     const bool need_grad_z = !grad_x.empty() || h_in.terms() != 0;
     const auto grad_s = need_grad_z ? reflected(ctx, frame, h_out, grad_y) : View{};
-    const auto grad_z = need_grad_z ? grad_z_for(frame, x.rows, grad_x) : MatrixView<Intermediate>{};
+    const auto grad_z =
+        need_grad_z ? grad_z_for(frame, x.rows, grad_x) : MatrixView<Intermediate>{};
     detail::output_grad<Backend>(ctx, h_out, weight_.dense(), reflected(ctx, frame, h_in, x),
                                  grad_y, grad_s, grad_z, grads_output);
     if (need_grad_z) through_input(ctx, x, grad_z, grad_x, grads_input);

@@ -54,8 +54,7 @@ class InverseReflection {
             "; its merge cannot be undone, take the weight from the base checkpoint instead");
       if (terms == 2) to_eigenvectors(block);
       for (Index k = 0; k < terms; ++k)
-        coefficient(k, b) =
-            static_cast<Parameter>(1 / values[static_cast<std::size_t>(k)] - 1);
+        coefficient(k, b) = static_cast<Parameter>(1 / values[static_cast<std::size_t>(k)] - 1);
     }
     Backend::copy_in(ctx, MatrixView<const Parameter>(unit), unit_.view());
     Backend::copy_in(ctx, MatrixView<const Parameter>(coefficient), coefficient_.view());

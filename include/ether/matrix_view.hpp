@@ -21,15 +21,23 @@ template <class Matrix, class T, class = void>
 struct is_row_major_matrix : std::false_type {};
 
 template <class Matrix, class T>
-struct is_row_major_matrix<
-    Matrix, T,
-    std::void_t<decltype(std::declval<Matrix&>().data()),
-                decltype(std::declval<Matrix&>().outerStride())>>
-    : std::bool_constant<std::decay_t<Matrix>::IsRowMajor &&
-                         std::decay_t<Matrix>::InnerStrideAtCompileTime == 1 &&
-                         std::is_convertible_v<
-                             std::remove_pointer_t<decltype(std::declval<Matrix&>().data())> (*)[],
-                             T (*)[]>> {};
+struct is_row_major_matrix<Matrix, T,
+                           std::void_t<decltype(std::declval<Matrix&>().data()),
+                                       decltype(std::declval<Matrix&>().outerStride())>>
+    : std::bool_constant<
+          std::decay_t<Matrix>::IsRowMajor && std::decay_t<Matrix>::InnerStrideAtCompileTime == 1 &&
+          std::is_convertible_v<
+              std::remove_pointer_t<decltype(std::declval<Matrix&>().data())> (*)[], T (*)[]>> {};
+
+/// True for Eigen's other matrices: column-major, const where T is not, of another element type.
+template <class Matrix, class T, class = void>
+struct is_other_matrix : std::false_type {};
+
+template <class Matrix, class T>
+struct is_other_matrix<Matrix, T,
+                       std::void_t<decltype(std::declval<Matrix&>().data()),
+                                   decltype(std::declval<Matrix&>().outerStride())>>
+    : std::bool_constant<!is_row_major_matrix<Matrix, T>::value> {};
 
 }  // namespace detail
 
@@ -53,10 +61,13 @@ struct MatrixView {
   constexpr MatrixView(const MatrixView<U>& other)
       : MatrixView(other.data, other.rows, other.cols, other.stride) {}
 
-  /// Row-major Eigen matrices, maps and blocks convert; column-major ones do not compile.
+  /// Row-major Eigen matrices, maps and blocks convert.
   template <class Matrix, std::enable_if_t<detail::is_row_major_matrix<Matrix, T>::value, int> = 0>
   MatrixView(Matrix&& matrix)
       : MatrixView(matrix.data(), matrix.rows(), matrix.cols(), matrix.outerStride()) {}
+
+  template <class Matrix, std::enable_if_t<detail::is_other_matrix<Matrix, T>::value, int> = 0>
+  MatrixView(Matrix&&) = delete;  // ether: needs a row-major matrix of T, not const unless T is
 
   constexpr bool empty() const { return rows == 0 || cols == 0; }
   constexpr T* row(Index r) const { return data + r * stride; }
@@ -78,8 +89,7 @@ namespace detail {
 template <class T>
 void check_shape(const char* name, const MatrixView<T>& view, Index rows, Index cols,
                  const char* meaning) {
-  if (view.rows < 0)
-    fail<shape_error>(name, " has ", view.rows, " rows; a matrix has 0 or more");
+  if (view.rows < 0) fail<shape_error>(name, " has ", view.rows, " rows; a matrix has 0 or more");
   if (view.rows != rows || view.cols != cols)
     fail<shape_error>(name, " is (", view.rows, ", ", view.cols, ") but must be ", meaning, " = (",
                       rows, ", ", cols, ")");

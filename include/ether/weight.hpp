@@ -55,9 +55,7 @@ class DenseWeight {
   Index out_features() const { return view_.rows; }
   Index in_features() const { return view_.cols; }
   MatrixView<const Scalar> dense() const { return view_; }
-  DenseWeight slice_rows(Index first, Index count) const {
-    return view_.middle_rows(first, count);
-  }
+  DenseWeight slice_rows(Index first, Index count) const { return view_.middle_rows(first, count); }
 
   void multiply(Context& ctx, MatrixView<const Intermediate> z, MatrixView<Intermediate> s) const {
     Backend::gemm(ctx, z, view_, /*transpose_b=*/true, s, /*accumulate=*/false);

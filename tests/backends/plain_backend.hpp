@@ -79,8 +79,8 @@ struct PlainBackend {
       for (Index j = 0; j < c.cols; ++j) {
         double sum = accumulate ? static_cast<double>(c(i, j)) : 0;
         for (Index k = 0; k < a.cols; ++k)
-          sum += static_cast<double>(a(i, k)) *
-                 static_cast<double>(transpose_b ? b(j, k) : b(k, j));
+          sum +=
+              static_cast<double>(a(i, k)) * static_cast<double>(transpose_b ? b(j, k) : b(k, j));
         c(i, j) = static_cast<Parameter>(sum);
       }
   }
@@ -90,14 +90,15 @@ struct PlainBackend {
     std::vector<double> row(static_cast<std::size_t>(in.cols));
     for (Index r = 0; r < in.rows; ++r) {
       for (Index i = 0; i < in.cols; ++i)
-        row[static_cast<std::size_t>(i)] = static_cast<double>(in(r, i)) +
-                                           (add.rows == 0 ? 0 : static_cast<double>(add(r, i)));
+        row[static_cast<std::size_t>(i)] =
+            static_cast<double>(in(r, i)) + (add.rows == 0 ? 0 : static_cast<double>(add(r, i)));
       for (Index k = 0; k < h.terms(); ++k)
         for (Index chunk = 0; chunk < h.blocks; ++chunk) {
           const Index b = h.block(r, chunk), size = h.block_size;
           const auto w = [&](Index i) { return static_cast<double>(h.unit(k, b * size + i)); };
           double dot = 0;
-          for (Index i = 0; i < size; ++i) dot += w(i) * static_cast<double>(in(r, chunk * size + i));
+          for (Index i = 0; i < size; ++i)
+            dot += w(i) * static_cast<double>(in(r, chunk * size + i));
           for (Index i = 0; i < size; ++i)
             row[static_cast<std::size_t>(chunk * size + i)] +=
                 static_cast<double>(h.coefficient(k, b)) * dot * w(i);
@@ -141,7 +142,8 @@ struct PlainBackend {
       }
   }
 
-  static void project_grad(Context&, const H& h, View<const Parameter> sums, View<Parameter> grads) {
+  static void project_grad(Context&, const H& h, View<const Parameter> sums,
+                           View<Parameter> grads) {
     for (Index k = 0; k < h.terms(); ++k)
       for (Index b = 0; b < h.blocks; ++b)
         project(h, k, b, sums.block(k, b * h.block_size, 1, h.block_size), grads);

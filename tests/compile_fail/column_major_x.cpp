@@ -1,4 +1,4 @@
-// expect: MatrixView
+// expect: needs a row-major matrix of T
 #include <ether/ether.hpp>
 
 using Backend = ether::EigenBackend<float>;

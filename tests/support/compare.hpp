@@ -71,8 +71,7 @@ std::string bit_difference(ether::MatrixView<const T> a, ether::MatrixView<const
 /// Sci. Comput. 41(5), 2019); 4 is for the tail.
 template <class Compute, class Result>
 double tolerance(Index roundings, double magnitude, double result_norm) {
-  const double once =
-      std::is_same_v<Compute, Result> ? 0 : unit_roundoff<Result>() * result_norm;
+  const double once = std::is_same_v<Compute, Result> ? 0 : unit_roundoff<Result>() * result_norm;
   const double count = static_cast<double>(roundings);
   return 4 * std::sqrt(count) * unit_roundoff<Compute>() * magnitude + once +
          count * std::numeric_limits<double>::min();

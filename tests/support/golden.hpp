@@ -38,8 +38,10 @@ class Golden {
     if (at == std::string::npos) return {};
     at += key.size();
     Index rows = number(at), cols = 1;
-    if (header_[at] == ',') cols = number(++at);
-    else std::swap(rows, cols);
+    if (header_[at] == ',')
+      cols = number(++at);
+    else
+      std::swap(rows, cols);
     at = header_.find('[', at) + 1;
     Matrix m(rows, cols);
     std::memcpy(m.data(), bytes_.data() + data_ + number(at),
@@ -59,7 +61,7 @@ class Golden {
   ether::AdapterConfig config() const {
     ether::AdapterConfig c;
     c.variant = metadata("method") == "ether" ? ether::Variant::ether : ether::Variant::ether_plus;
-    c.sides = !has("output.u")  ? ether::Sides::input
+    c.sides = !has("output.u") ? ether::Sides::input
               : has("input.u") ? ether::Sides::both
                                : ether::Sides::output;
     c.layout = metadata("layout") == "row_chunk" ? ether::BlockLayout::row_chunk

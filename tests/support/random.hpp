@@ -28,8 +28,7 @@ ether::Adapter<P> random_adapter(const ether::AdapterConfig& config, Index out, 
   ether::Adapter<P> adapter(config, out, in);
   std::mt19937_64 generator(seed);
   std::normal_distribution<double> normal(0.1, 1.5);
-  for (Index i = 0; i < adapter.size(); ++i)
-    adapter.data()[i] = static_cast<P>(normal(generator));
+  for (Index i = 0; i < adapter.size(); ++i) adapter.data()[i] = static_cast<P>(normal(generator));
   return adapter;
 }
 
@@ -73,8 +72,7 @@ class DeviceMatrix {
     const Index top = 1, left = (view_.data - all.data) - all.stride;
     for (Index r = 0; r < all.rows; ++r)
       for (Index c = 0; c < all.cols; ++c) {
-        const bool inside =
-            r >= top && r < top + view_.rows && c >= left && c < left + view_.cols;
+        const bool inside = r >= top && r < top + view_.rows && c >= left && c < left + view_.cols;
         if (!inside && !(host(r, c) == surround_)) return false;
       }
     return true;

@@ -31,7 +31,8 @@ void combine_rows(const T* const* rows, const P* factors, Index cols, P* sums, I
         sums[m * sums_stride + c] += factors[m * Rows + j] * static_cast<P>(rows[j][c]);
 }
 
-/// sums (Terms, cols) = unit (Terms, height) times the matrix whose row r is row(r). row(r) is called once for each r, in ascending order; four results are in use at a time.
+/// sums (Terms, cols) = unit (Terms, height) times the matrix whose row r is row(r). row(r) is
+/// called once for each r, in ascending order; four results are in use at a time.
 template <int Terms, class P, class Row>
 void project_rows(Row&& row, MatrixView<const P> unit, MatrixView<P> sums) {
   for (Index k = 0; k < Terms; ++k) std::fill_n(sums.row(k), sums.cols, P(0));

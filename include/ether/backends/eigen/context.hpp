@@ -21,12 +21,12 @@ namespace detail {
 inline constexpr std::size_t cache_line = 64;
 
 struct AlignedDelete {
-  void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{cache_line}); }
+  void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{cache_line}); }
 };
 using AlignedBytes = std::unique_ptr<std::byte, AlignedDelete>;
 
 inline AlignedBytes aligned_bytes(std::size_t size) {
-  void* const bytes = ::operator new(std::max(size, cache_line), std::align_val_t{cache_line});
+  void* const bytes = ::operator new (std::max(size, cache_line), std::align_val_t{cache_line});
   return AlignedBytes(static_cast<std::byte*>(bytes));
 }
 

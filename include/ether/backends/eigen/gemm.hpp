@@ -23,10 +23,10 @@ struct Blocked {
   using PackLeft =
       Eigen::internal::gemm_pack_lhs<P, Index, Source<Order>, Traits::mr, Traits::LhsProgress,
                                      typename Traits::LhsPacket4Packing, Order>;
-  using PackRight =
-      Eigen::internal::gemm_pack_rhs<P, Index, Source<Eigen::ColMajor>, Traits::nr, Eigen::ColMajor>;
-  using Kernel = Eigen::internal::gebp_kernel<P, P, Index, Target, Traits::mr, Traits::nr, false,
-                                              false>;
+  using PackRight = Eigen::internal::gemm_pack_rhs<P, Index, Source<Eigen::ColMajor>, Traits::nr,
+                                                   Eigen::ColMajor>;
+  using Kernel =
+      Eigen::internal::gebp_kernel<P, P, Index, Target, Traits::mr, Traits::nr, false, false>;
 };
 
 /// Rows of b^T in one task of gemm_blocked: enough of them to reuse the packed tokens, and enough
@@ -45,7 +45,8 @@ struct Widen {
     if constexpr (std::is_same_v<P, B>) {
       return tile;
     } else {
-      for (Index r = 0; r < tile.rows; ++r) convert<P>(tile.row(r), tile.cols, wide + r * tile.cols);
+      for (Index r = 0; r < tile.rows; ++r)
+        convert<P>(tile.row(r), tile.cols, wide + r * tile.cols);
       return {wide, tile.rows, tile.cols};
     }
   }
@@ -54,8 +55,8 @@ struct Widen {
 /// Order: RowMajor for b (n, k), ColMajor for b (k, n). `stage` is used as Widen is, for the first
 /// tokens; a task is a run of columns of c.
 template <int Order, class P, class B, class Stage>
-void gemm_blocked(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b,
-                  MatrixView<P> c, bool accumulate, const Stage& stage) {
+void gemm_blocked(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, MatrixView<P> c,
+                  bool accumulate, const Stage& stage) {
   using Eigen::ColMajor;
   using Eigen::RowMajor;
   using Blocks = Blocked<P>;

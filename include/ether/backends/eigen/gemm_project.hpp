@@ -7,13 +7,12 @@
 
 namespace ether::detail {
 
-/// For Rows rows of W: copies them to `to`, adds their share to p, and dots them with q.
+/// For Rows neighbouring rows of W, `cols` apart: adds their share to p, and dots them with q.
 ///     p_k += sum_r unit_k[r] row_r          p_k = p + k * p_stride, unit_k = unit + k * unit_stride
 ///     sums_k[r] = q_k . row_r               likewise
-template <int Terms, int Rows, class P, class B>
-void copy_and_project(const B* rows, Index rows_stride, Index cols, P* to, const P* unit,
-                      Index unit_stride, P* p, Index p_stride, const P* q, Index q_stride, P* sums,
-                      Index sums_stride) {
+template <int Terms, int Rows, class P>
+void project_and_dot(const P* rows, Index cols, const P* unit, Index unit_stride, P* p,
+                     Index p_stride, const P* q, Index q_stride, P* sums, Index sums_stride) {
   constexpr Index L = lanes<P>;
   using V = Packet<P>;
   V factor[Terms][Rows], dots[Terms][Rows];
@@ -25,10 +24,7 @@ void copy_and_project(const B* rows, Index rows_stride, Index cols, P* to, const
   Index c = 0;
   for (; c + L <= cols; c += L) {
     V value[Rows];
-    for (int r = 0; r < Rows; ++r) {
-      value[r] = load<P>(rows + r * rows_stride + c);
-      store<P>(to + r * cols + c, value[r]);
-    }
+    for (int r = 0; r < Rows; ++r) value[r] = load<P>(rows + r * cols + c);
     for (int k = 0; k < Terms; ++k) {
       const V right = load<P>(q + k * q_stride + c);
       V total = load<P>(p + k * p_stride + c);
@@ -42,14 +38,11 @@ void copy_and_project(const B* rows, Index rows_stride, Index cols, P* to, const
   for (int k = 0; k < Terms; ++k)
     for (int r = 0; r < Rows; ++r) sums[k * sums_stride + r] = sum(dots[k][r]);
   for (; c < cols; ++c)
-    for (int r = 0; r < Rows; ++r) {
-      const P value = static_cast<P>(rows[r * rows_stride + c]);
-      to[r * cols + c] = value;
-      for (int k = 0; k < Terms; ++k) {
-        p[k * p_stride + c] += unit[k * unit_stride + r] * value;
-        sums[k * sums_stride + r] += q[k * q_stride + c] * value;
+    for (int k = 0; k < Terms; ++k)
+      for (int r = 0; r < Rows; ++r) {
+        p[k * p_stride + c] += unit[k * unit_stride + r] * rows[r * cols + c];
+        sums[k * sums_stride + r] += q[k * q_stride + c] * rows[r * cols + c];
       }
-    }
 }
 
 /// c = a W, and for each block b of h, on the rows of W, p_b = Û_b W_b and sums_b = q_b W_b^T, all
@@ -66,11 +59,12 @@ void gemm_project(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> 
   const auto stage = [&](Index task, Index k, Index column, MatrixView<const B> tile, P* wide) {
     const auto rows_from = [&](auto rows, Index r) {  // never across the end of a block
       const Index row = k + r, b = row / h.block_size;
-      copy_and_project<Terms, decltype(rows)::value>(
-          tile.row(r), tile.stride, tile.cols, wide + r * tile.cols, h.unit.row(0) + row,
-          h.unit.stride, p.row(b * Terms) + column, p.stride, q.row(b * Terms) + column, q.stride,
+      project_and_dot<Terms, decltype(rows)::value>(
+          wide + r * tile.cols, tile.cols, h.unit.row(0) + row, h.unit.stride,
+          p.row(b * Terms) + column, p.stride, q.row(b * Terms) + column, q.stride,
           partial.row(task * Terms) + row, partial.stride);
     };
+    for (Index r = 0; r < tile.rows; ++r) convert<P>(tile.row(r), tile.cols, wide + r * tile.cols);
     for (Index r = 0; r < tile.rows;) {
       const Index left = std::min(tile.rows - r, h.block_size - (k + r) % h.block_size);
       if (left >= 4)

@@ -61,8 +61,7 @@ inline void narrow_lanes(const float* from, Eigen::bfloat16* to) {
   for (Index i = 0; i < L; ++i) {
     const std::uint32_t to_even = (bits[i] + 0x7fff + (bits[i] >> 16 & 1)) >> 16;
     const std::uint32_t quiet_nan = bits[i] >> 16 | 0x40;
-    half[i] =
-        static_cast<std::uint16_t>((bits[i] & 0x7fffffff) > 0x7f800000 ? quiet_nan : to_even);
+    half[i] = static_cast<std::uint16_t>((bits[i] & 0x7fffffff) > 0x7f800000 ? quiet_nan : to_even);
   }
   std::memcpy(static_cast<void*>(to), half, sizeof half);
 }
@@ -71,8 +70,8 @@ inline void widen_lanes(const Eigen::half* from, float* to) {
   Index i = 0;
 #if defined(__F16C__)
   for (; i + 8 <= L; i += 8)
-    _mm256_storeu_ps(
-        to + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
+    _mm256_storeu_ps(to + i,
+                     _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
 #endif
   for (; i < L; ++i) to[i] = static_cast<float>(from[i]);
 }
@@ -167,8 +166,8 @@ inline void finish_streaming() {
 /// Asks for from[offset], which may lie beyond the array: nothing is read.
 template <class T>
 void prefetch(const T* from, Index offset) {
-  const auto address = reinterpret_cast<std::uintptr_t>(from) +
-                       static_cast<std::uintptr_t>(offset) * sizeof(T);
+  const auto address =
+      reinterpret_cast<std::uintptr_t>(from) + static_cast<std::uintptr_t>(offset) * sizeof(T);
 #if defined(__GNUC__)
   __builtin_prefetch(reinterpret_cast<const void*>(address));
 #else
