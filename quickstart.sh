@@ -101,7 +101,10 @@ while (($# > 0)); do
     -h | --help) usage && exit ;;
     --no-install) install=no ;;
     demo | test | bench) command=$1 ;;
-    *) die "unknown argument '$1'; see ./quickstart.sh --help" ;;
+    *)
+      printf "quickstart.sh: unknown argument '%s'; see ./quickstart.sh --help\n" "$1" >&2
+      exit 2
+      ;;
   esac
   shift
 done

@@ -1,7 +1,6 @@
 /// An inference function on raw pointers adopts an adapter: two new lines around its own product.
 ///
-///     g++ -std=c++17 -O3 -march=native -fopenmp -I include -isystem /usr/include/eigen3
-///         examples/adopt_raw_pointers.cpp -o adopt_raw_pointers
+///   g++ -std=c++17 -O3 -march=native -fopenmp -I include -I /usr/include/eigen3 examples/adopt_raw_pointers.cpp -o adopt_raw_pointers
 
 #include <ether/ether.hpp>
 

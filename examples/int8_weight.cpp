@@ -1,7 +1,6 @@
 /// Your own quantised product under an adapter: an int8 weight with one scale per output row.
 ///
-///     g++ -std=c++17 -O3 -march=native -fopenmp -I include -isystem /usr/include/eigen3
-///         examples/int8_weight.cpp -o int8_weight
+///   g++ -std=c++17 -O3 -march=native -fopenmp -I include -I /usr/include/eigen3 examples/int8_weight.cpp -o int8_weight
 
 #include <ether/ether.hpp>
 

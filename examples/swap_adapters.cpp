@@ -1,7 +1,6 @@
 /// Two adapters on one frozen layer, swapped at run time. The weight is never written.
 ///
-///     g++ -std=c++17 -O3 -march=native -fopenmp -I include -isystem /usr/include/eigen3
-///         examples/swap_adapters.cpp -o swap_adapters
+///   g++ -std=c++17 -O3 -march=native -fopenmp -I include -I /usr/include/eigen3 examples/swap_adapters.cpp -o swap_adapters
 
 #include <ether/ether.hpp>
 

@@ -1,8 +1,7 @@
 /// Training an adapter, a step at a time: forward, loss, backward, a step of any optimiser,
 /// set_adapter.
 ///
-///     g++ -std=c++17 -O3 -march=native -fopenmp -I include -isystem /usr/include/eigen3
-///         examples/training_step.cpp -o training_step
+///   g++ -std=c++17 -O3 -march=native -fopenmp -I include -I /usr/include/eigen3 examples/training_step.cpp -o training_step
 
 #include <ether/ether.hpp>
 

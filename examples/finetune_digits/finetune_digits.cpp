@@ -1,8 +1,7 @@
 /// Finetuning with ETHER and ETHER+: a network trained on upright handwritten digits is adapted to
 /// rotated and to inverted ones. All its weights and biases stay frozen.
 ///
-///     g++ -std=c++17 -O3 -march=native -fopenmp -I include -isystem /usr/include/eigen3
-///         examples/finetune_digits/finetune_digits.cpp -lz -o finetune_digits
+///   g++ -std=c++17 -O3 -march=native -fopenmp -I include -I /usr/include/eigen3 examples/finetune_digits/finetune_digits.cpp -lz -o finetune_digits
 
 #include "network.hpp"
 

@@ -4,7 +4,7 @@
 ///
 ///     y = ((x H_in) W^T) H_out + b  =  x W'^T + b,      W' = H_out W H_in
 ///
-/// forward and backward transform activations, O(in + out) per token, and never touch W;
+/// forward and backward transform activations, O(in + out) per token, and never write W;
 /// merge writes W' (paper, sections 3.2 to 3.4). x (tokens, in), y (tokens, out), W (out, in).
 
 #include <ether/inverse.hpp>
