@@ -15,29 +15,27 @@ using Index = std::ptrdiff_t;
 
 namespace detail {
 
-/// True for row-major Eigen matrices, maps and blocks whose elements are adjacent within a row.
-/// Written against member names, so that this header needs no Eigen.
-template <class Matrix, class T, class = void>
-struct is_row_major_matrix : std::false_type {};
+/// Eigen's matrices, maps and blocks; by member names, so that this header needs no Eigen.
+template <class Matrix, class = void>
+struct is_matrix : std::false_type {};
 
+template <class Matrix>
+struct is_matrix<Matrix, std::void_t<decltype(std::declval<Matrix&>().data()),
+                                     decltype(std::declval<Matrix&>().outerStride())>>
+    : std::true_type {};
+
+/// Those whose rows a MatrixView<T> can show: row-major, elements adjacent, not const unless T is.
 template <class Matrix, class T>
-struct is_row_major_matrix<Matrix, T,
-                           std::void_t<decltype(std::declval<Matrix&>().data()),
-                                       decltype(std::declval<Matrix&>().outerStride())>>
-    : std::bool_constant<
-          std::decay_t<Matrix>::IsRowMajor && std::decay_t<Matrix>::InnerStrideAtCompileTime == 1 &&
-          std::is_convertible_v<
-              std::remove_pointer_t<decltype(std::declval<Matrix&>().data())> (*)[], T (*)[]>> {};
-
-/// True for Eigen's other matrices: column-major, const where T is not, of another element type.
-template <class Matrix, class T, class = void>
-struct is_other_matrix : std::false_type {};
-
-template <class Matrix, class T>
-struct is_other_matrix<Matrix, T,
-                       std::void_t<decltype(std::declval<Matrix&>().data()),
-                                   decltype(std::declval<Matrix&>().outerStride())>>
-    : std::bool_constant<!is_row_major_matrix<Matrix, T>::value> {};
+constexpr bool is_viewable() {
+  if constexpr (is_matrix<Matrix>::value) {
+    using Plain = std::decay_t<Matrix>;
+    using Element = std::remove_pointer_t<decltype(std::declval<Matrix&>().data())>;
+    return Plain::IsRowMajor && Plain::InnerStrideAtCompileTime == 1 &&
+           std::is_convertible_v<Element(*)[], T(*)[]>;
+  } else {
+    return false;
+  }
+}
 
 }  // namespace detail
 
@@ -62,11 +60,13 @@ struct MatrixView {
       : MatrixView(other.data, other.rows, other.cols, other.stride) {}
 
   /// Row-major Eigen matrices, maps and blocks convert.
-  template <class Matrix, std::enable_if_t<detail::is_row_major_matrix<Matrix, T>::value, int> = 0>
+  template <class Matrix, std::enable_if_t<detail::is_viewable<Matrix, T>(), int> = 0>
   MatrixView(Matrix&& matrix)
       : MatrixView(matrix.data(), matrix.rows(), matrix.cols(), matrix.outerStride()) {}
 
-  template <class Matrix, std::enable_if_t<detail::is_other_matrix<Matrix, T>::value, int> = 0>
+  template <class Matrix,
+            std::enable_if_t<detail::is_matrix<Matrix>::value && !detail::is_viewable<Matrix, T>(),
+                             int> = 0>
   MatrixView(Matrix&&) = delete;  // ether: needs a row-major matrix of T, not const unless T is
 
   constexpr bool empty() const { return rows == 0 || cols == 0; }
