@@ -6,9 +6,11 @@ usage() {
   cat <<'TEXT'
 Usage: ./quickstart.sh [--no-install] [demo | test | bench]
 
-  demo    build the example finetune_digits and run it (the default)
+  demo    build the program ether and the example finetune_digits, run the
+          example, merge its adapter on disk and check the result (the default)
   test    build everything with warnings as errors and run all tests,
-          then the tests under the address, undefined and thread sanitizers
+          then the tests under the address, undefined and thread sanitizers,
+          and a minute of fuzzing
   bench   build the benchmark and run it
 
 Missing Debian or Ubuntu packages are installed with apt-get first.
@@ -45,8 +47,15 @@ install_packages() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y "$@"
 }
 
+# Whether packages that some tests want can be installed.
+may_install() {
+  [[ $install == yes ]] && command -v dpkg-query >/dev/null &&
+    { ((EUID == 0)) || command -v sudo >/dev/null; }
+}
+
 check_packages() {
-  local needed=(g++ cmake ninja-build libeigen3-dev catch2 libbenchmark-dev zlib1g-dev) wanted
+  local needed=(g++ cmake ninja-build libeigen3-dev catch2 libbenchmark-dev zlib1g-dev
+    nlohmann-json3-dev libcli11-dev) wanted
   if ! command -v dpkg-query >/dev/null; then
     say "Not Debian or Ubuntu: going on in the hope that there is what they call ${needed[*]}"
     return
@@ -81,7 +90,7 @@ thread_sanitizer_works() {
 
 test_threads() {
   local wanted=()
-  if ! thread_sanitizer_works && [[ $install == yes ]] && command -v dpkg-query >/dev/null; then
+  if ! thread_sanitizer_works && may_install; then
     mapfile -t wanted < <(missing clang libomp-dev)
     if ((${#wanted[@]} > 0)); then install_packages "${wanted[@]}"; fi
   fi
@@ -92,6 +101,59 @@ test_threads() {
   configure tsan
   build tsan ether_tests ether_race
   run_tests tsan
+}
+
+# Whether clang++ has libFuzzer.
+fuzzer_works() {
+  printf 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' |
+    clang++ -x c++ -fsanitize=fuzzer,address - -o build/fuzzer && build/fuzzer -runs=1
+} >build/fuzzer.log 2>&1
+
+test_fuzzing() {
+  if ! fuzzer_works; then
+    say "Left out: fuzzing, which needs clang with libFuzzer (see build/fuzzer.log)"
+    return
+  fi
+  configure fuzz
+  build fuzz ether_fuzz
+  run_tests fuzz
+}
+
+# Python's safetensors, PEFT and transformers on Debian's torch, in build/python: sets `python` to
+# the Python that the interchange test runs with (see tests/interchange/README.md).
+prepare_interchange() {
+  python=$PWD/build/python/bin/python
+  local wanted packages=(python3-torch python3-psutil python3-requests python3-yaml python3-venv)
+  if ! interchange_works && may_install; then
+    mapfile -t wanted < <(missing "${packages[@]}")
+    if ((${#wanted[@]} == 0)) || install_packages --no-install-recommends "${wanted[@]}"; then
+      say "Installing Python packages in build/python"
+      install_python_packages || say "That failed"
+    fi
+  fi
+  if ! interchange_works; then
+    say "Left out: the interchange test, which needs PEFT and torch (see build/python.log)"
+    python=$(command -v python3 || true)
+  fi
+}
+install_python_packages() {
+  /usr/bin/python3 -m venv --system-site-packages build/python &&
+    "$python" -m pip install -q --no-deps -r tests/interchange/requirements.txt
+}
+interchange_works() {
+  "$python" -c 'import numpy, peft, safetensors, torch, transformers'
+} >build/python.log 2>&1
+
+# merge_demo: the digits example, its adapter merged on disk
+merge_demo() {
+  say "Running build/release/examples/finetune_digits --save build/digits"
+  build/release/examples/finetune_digits --save build/digits
+  local merge=(build/release/tools/ether/ether merge --base build/digits/base
+    --adapter build/digits/adapter --out build/digits/merged --verify --force)
+  say "Running ${merge[*]}"
+  "${merge[@]}"
+  say "Running build/release/examples/finetune_digits --check build/digits"
+  build/release/examples/finetune_digits --check build/digits
 }
 
 install=yes
@@ -113,18 +175,20 @@ check_packages
 case $command in
   demo)
     configure release
-    build release finetune_digits
-    say "Running build/release/examples/finetune_digits"
-    build/release/examples/finetune_digits
+    build release finetune_digits ether_tool
+    merge_demo
     ;;
   test)
-    configure release -DETHER_WERROR=ON
+    mkdir -p build
+    prepare_interchange
+    configure release -DETHER_WERROR=ON -DETHER_PYTHON="$python"
     build release
     run_tests release
     configure asan
-    build asan ether_tests
+    build asan ether_tests ether_io_tests
     run_tests asan
     test_threads
+    test_fuzzing
     ;;
   bench)
     configure release

@@ -3,105 +3,18 @@
 ///
 ///   g++ -std=c++17 -O3 -march=native -fopenmp -I include -I /usr/include/eigen3 examples/finetune_digits/finetune_digits.cpp -lz -o finetune_digits
 
-#include "network.hpp"
-
-#include <ether/ether.hpp>
+#include "adapted_network.hpp"
+#include "model_files.hpp"
 
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
-#include <numeric>
 #include <string>
 
 #ifndef ETHER_DIGITS_FILE
 #define ETHER_DIGITS_FILE "examples/finetune_digits/data/digits.csv.gz"
 #endif
-
-using Backend = ether::EigenBackend<float>;
-
-/// `base` with an adapter on both sides of every layer. Reads `base`, never writes it.
-class AdaptedNetwork {
- public:
-  AdaptedNetwork(const Network& base, ether::Variant variant, ether::Index blocks)
-      : base_(base), x_(base.size()) {
-    for (const Linear& linear : base) {
-      const Index out = linear.weight.rows(), in = linear.weight.cols();
-      ether::AdapterConfig config;
-      config.variant = variant;
-      config.sides = ether::Sides::both;
-      config.input_blocks = std::gcd(blocks, in);  // as many as asked for, where they divide
-      config.output_blocks = std::gcd(blocks, out);
-      const auto adapter = ether::Adapter<float>::random(config, out, in, /*seed=*/layers_.size());
-      layers_.push_back({adapter,
-                         ether::Adapter<float>::zeros_like(adapter),
-                         {ctx_, linear.weight, adapter, linear.bias.data()},
-                         Adam(adapter.size())});
-    }
-  }
-
-  /// The logits, (images, classes).
-  Matrix forward(const Matrix& images) {
-    Matrix y = images;
-    for (std::size_t l = 0; l < layers_.size(); ++l) {
-      x_[l] = l == 0 ? images : relu(y);
-      y.resize(images.rows(), layers_[l].linear.out_features());
-      layers_[l].linear.forward(ctx_, x_[l], y);
-    }
-    return y;
-  }
-
-  /// One step of Adam on every adapter, down the gradient at the images last given to forward.
-  void step(const Matrix& grad_logits, float rate) {
-    Matrix grad_y = grad_logits, grad_x;
-    for (std::size_t l = layers_.size(); l-- > 0;) {
-      auto& [adapter, grads, linear, optimizer] = layers_[l];
-      grads.set_zero();                                                     // backward accumulates
-      grad_x.resize(l == 0 ? 0 : x_[l].rows(), l == 0 ? 0 : x_[l].cols());  // empty: not wanted
-      linear.backward(ctx_, x_[l], grad_y, grad_x, grads);
-      if (l > 0) grad_y = relu_backward(grad_x, x_[l]);
-      optimizer.step(adapter.data(), grads.data(), rate);
-      linear.set_adapter(ctx_, adapter);
-    }
-  }
-
-  /// A plain network that computes the same: W' in place of every W.
-  Network merged() {
-    Network plain = base_;
-    for (std::size_t l = 0; l < layers_.size(); ++l) layers_[l].linear.merge(ctx_, plain[l].weight);
-    return plain;
-  }
-
-  Index parameter_count() const {
-    Index count = 0;
-    for (const Layer& layer : layers_) count += layer.adapter.size();
-    return count;
-  }
-
-  /// |H - I| of one block: the root mean square over the blocks of all sides of all layers.
-  double distance_to_identity() const {
-    double squares = 0;
-    Index blocks = 0;
-    for (const Layer& layer : layers_)
-      for (ether::Side side : {ether::Side::input, ether::Side::output}) {
-        const double distance = ether::distance_to_identity(layer.adapter, side);
-        squares += distance * distance;
-        blocks += layer.adapter.blocks(side);
-      }
-    return std::sqrt(squares / static_cast<double>(blocks));
-  }
-
- private:
-  struct Layer {
-    ether::Adapter<float> adapter, grads;
-    ether::EtherLinear<Backend> linear;
-    Adam optimizer;
-  };
-  const Network& base_;
-  Backend::Context ctx_{/*threads=*/1};  // more gain little here, and lose on a busy machine
-  std::vector<Layer> layers_;
-  std::vector<Matrix> x_;  // what each layer was given: (images, in)
-};
 
 /// A bar on stderr where that is a terminal; else nothing.
 class Progress {
@@ -141,9 +54,10 @@ double timed_train(Training& training, const Digits& digits, int epochs, float r
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// The table of one shift. False where a merged network is not the adapted one.
+/// The table of one shift. False where a merged network is not the adapted one. `last` becomes the
+/// last adapted network's parameters.
 bool adapt(const char* shift, const Network& base, const Digits& training, const Digits& test,
-           int epochs, Progress& progress) {
+           int epochs, Progress& progress, std::vector<ether::Adapter<float>>& last) {
   std::printf("\n%-28s  before %%  after %%  merged %%  trainable  |H - I|  merge error  seconds\n",
               shift);
   const double before = accuracy(logits(base, test.images), test.labels);
@@ -176,11 +90,12 @@ bool adapt(const char* shift, const Network& base, const Digits& training, const
                   after, after_merge, with_commas(adapted.parameter_count()).c_str(),
                   adapted.distance_to_identity(), static_cast<double>(error), seconds);
       std::fflush(stdout);
+      last = adapted.adapters();
     }
   return merges_agree;
 }
 
-int run(const std::string& path, bool quick) {
+int run(const std::string& path, bool quick, const std::string& save_to) {
   Eigen::setNbThreads(1);  // as in AdaptedNetwork, so that seconds compare
   const auto [training, test] = split(read_digits(path));
   const int epochs = quick ? 10 : 100;
@@ -195,40 +110,73 @@ int run(const std::string& path, bool quick) {
       with_commas(parameter_count(base)).c_str(), with_commas(training.count()).c_str(), seconds,
       accuracy(logits(base, test.images), test.labels), with_commas(test.count()).c_str());
 
+  std::vector<ether::Adapter<float>> adapters;
   const bool rotated_agrees = adapt("Digits rotated by 90 degrees", base, rotated(training),
-                                    rotated(test), epochs, progress);
+                                    rotated(test), epochs, progress, adapters);
+  if (!save_to.empty()) {
+    save_network(fs::path(save_to) / "base", base);
+    save_adapters(fs::path(save_to) / "adapter", adapters);
+  }
   const bool inverted_agrees =
       adapt("Inverted contrast with noise", base, inverted_with_noise(training, 0.2f, /*seed=*/1),
-            inverted_with_noise(test, 0.2f, /*seed=*/2), epochs, progress);
+            inverted_with_noise(test, 0.2f, /*seed=*/2), epochs, progress, adapters);
 
   std::printf(
       "\nbefore, after  accuracy on the held-out digits, shifted: base network, adapted network\n"
       "merged         the same with every W replaced by H_out W H_in, in a plain network\n"
       "|H - I|        Frobenius norm, root mean square over blocks; ETHER 2, ETHER+ at most 1.414\n"
       "merge error    largest difference of a logit, over the largest logit\n");
+  if (!save_to.empty())
+    std::printf("\nwritten to %s: base/, and adapter/ of the last line for rotated digits\n",
+                save_to.c_str());
   if (rotated_agrees && inverted_agrees) return 0;
   std::fprintf(stderr, "finetune_digits: merging changed the network's output\n");
   return 1;
 }
 
+/// Compares merged/, which `ether merge` wrote, with base/ and adapter/ on rotated digits.
+int check(const std::string& path, const fs::path& directory) {
+  const Digits test = rotated(split(read_digits(path)).second);
+  const Network base = load_network(directory / "base");
+  AdaptedNetwork adapted(base, load_adapters(directory / "adapter", base));
+  const Matrix expected = adapted.forward(test.images);
+  const Matrix merged = logits(load_network(directory / "merged"), test.images);
+  const double error = static_cast<double>((merged - expected).lpNorm<Eigen::Infinity>() /
+                                           expected.lpNorm<Eigen::Infinity>());
+  const double right = accuracy(merged, test.labels), wanted = accuracy(expected, test.labels);
+  std::printf(
+      "rotated digits: base %.1f %%, base with adapter %.1f %%, merged on disk %.1f %%; "
+      "merge error %.1e\n",
+      accuracy(logits(base, test.images), test.labels), wanted, right, error);
+  if (error <= 1e-4 && right == wanted) return 0;
+  std::fprintf(stderr, "finetune_digits: merging on disk changed the network's output\n");
+  return 1;
+}
+
 int main(int argc, char** argv) {
-  std::string path;
+  std::string path, save_to, check_in;
   bool quick = false;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--help" || argument == "-h") {
       std::printf(
-          "usage: finetune_digits [--quick] [FILE]\n\n"
+          "usage: finetune_digits [--quick] [--save DIR | --check DIR] [FILE]\n\n"
           "Trains a small network on handwritten digits, then adapts it to shifted ones\n"
           "with ETHER and ETHER+.\n\n"
-          "  --quick  train less: done in a second or two\n"
-          "  --help   this text\n"
-          "  FILE     the digits; default %s\n",
+          "  --quick      train less: done in a second or two\n"
+          "  --save DIR   write the network to DIR/base and an adapter for rotated digits to\n"
+          "               DIR/adapter\n"
+          "  --check DIR  no training: check that the network in DIR/merged, which ether merge\n"
+          "               made of those two, computes the same as the two\n"
+          "  --help       this text\n"
+          "  FILE         the digits; default %s\n",
           ETHER_DIGITS_FILE);
       return 0;
     }
     if (argument == "--quick") {
       quick = true;
+    } else if ((argument == "--save" || argument == "--check") && i + 1 < argc) {
+      (argument == "--save" ? save_to : check_in) = argv[++i];
     } else if (!path.empty() || argument.empty() || argument[0] == '-') {
       std::fprintf(stderr, "finetune_digits: unexpected argument '%s'; try --help\n", argv[i]);
       return 2;
@@ -237,7 +185,8 @@ int main(int argc, char** argv) {
     }
   }
   try {
-    return run(path.empty() ? ETHER_DIGITS_FILE : path, quick);
+    if (path.empty()) path = ETHER_DIGITS_FILE;
+    return check_in.empty() ? run(path, quick, save_to) : check(path, check_in);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "finetune_digits: %s\n", e.what());
     return 1;

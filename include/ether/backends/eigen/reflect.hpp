@@ -101,7 +101,7 @@ void update_rows(const A* in, Index in_stride, B* out, Index out_stride, const C
       if (add != nullptr) value += static_cast<P>(add[r * add_stride + i]);
       for (int k = 0; k < Dots; ++k) value += alpha[r][k] * dotted.vector[k][i];
       for (int j = 0; j < Adds; ++j) value += given_factor[r * Adds + j] * given.vector[j][i];
-      out[r * out_stride + i] = static_cast<B>(value);
+      out[r * out_stride + i] = rounded<B>(value);
     }
 }
 

@@ -42,31 +42,36 @@ auto sum(const V& a) {
   return Eigen::internal::predux(a);
 }
 
-// 16-bit conversion, lanes<float> elements at a time: loops of fixed length over local arrays,
-// which compilers turn into the machine's conversion instructions.
+// Conversion, L elements at a time: loops of fixed length over local arrays, or vectors of g++ and
+// clang++, whichever becomes the machine's conversion instructions.
 
-inline void widen_lanes(const Eigen::bfloat16* from, float* to) {
-  constexpr Index L = lanes<float>;
+template <class T, Index L>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(L * sizeof(T))));
+};
+template <class T, Index L>
+using Vector = typename VectorOf<T, L>::type;
+
+template <Index L>
+void widen_lanes(const Eigen::bfloat16* from, float* to) {
   std::uint16_t half[L];
   std::uint32_t bits[L];
   std::memcpy(half, from, sizeof half);
   for (Index i = 0; i < L; ++i) bits[i] = static_cast<std::uint32_t>(half[i]) << 16;
   std::memcpy(to, bits, sizeof bits);
 }
-inline void narrow_lanes(const float* from, Eigen::bfloat16* to) {
-  constexpr Index L = lanes<float>;
-  std::uint32_t bits[L];
-  std::uint16_t half[L];
-  std::memcpy(bits, from, sizeof bits);
-  for (Index i = 0; i < L; ++i) {
-    const std::uint32_t to_even = (bits[i] + 0x7fff + (bits[i] >> 16 & 1)) >> 16;
-    const std::uint32_t quiet_nan = bits[i] >> 16 | 0x40;
-    half[i] = static_cast<std::uint16_t>((bits[i] & 0x7fffffff) > 0x7f800000 ? quiet_nan : to_even);
-  }
-  std::memcpy(static_cast<void*>(to), half, sizeof half);
+template <Index L>
+void narrow_lanes(const float* from, Eigen::bfloat16* to) {
+  Vector<std::uint32_t, L> bits;
+  std::memcpy(&bits, from, sizeof bits);
+  const auto to_even = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  const auto quiet_nan = bits >> 16 | 0x40;
+  const auto half = (bits & 0x7fffffff) > 0x7f800000 ? quiet_nan : to_even;
+  const auto stored = __builtin_convertvector(half, Vector<std::uint16_t, L>);
+  std::memcpy(static_cast<void*>(to), &stored, sizeof stored);
 }
-inline void widen_lanes(const Eigen::half* from, float* to) {
-  constexpr Index L = lanes<float>;
+template <Index L>
+void widen_lanes(const Eigen::half* from, float* to) {
   Index i = 0;
 #if defined(__F16C__)
   for (; i + 8 <= L; i += 8)
@@ -75,8 +80,8 @@ inline void widen_lanes(const Eigen::half* from, float* to) {
 #endif
   for (; i < L; ++i) to[i] = static_cast<float>(from[i]);
 }
-inline void narrow_lanes(const float* from, Eigen::half* to) {
-  constexpr Index L = lanes<float>;
+template <Index L>
+void narrow_lanes(const float* from, Eigen::half* to) {
   Index i = 0;
 #if defined(__F16C__)
   for (; i + 8 <= L; i += 8)
@@ -85,27 +90,71 @@ inline void narrow_lanes(const float* from, Eigen::half* to) {
 #endif
   for (; i < L; ++i) to[i] = static_cast<Eigen::half>(from[i]);
 }
+template <Index L>
+void widen_lanes(const float* from, float* to) {
+  std::memcpy(to, from, L * sizeof(float));
+}
+template <Index L>
+void narrow_lanes(const float* from, float* to) {
+  std::memcpy(to, from, L * sizeof(float));
+}
+
+/// Doubles whose conversion to float is exact and to 16 bits then rounds as if from the double:
+/// the bits a float has no room for are replaced by whether any was set ("round to odd"). Below
+/// 2^-126, where a float holds fewer bits, the conversion still rounds. Bits: of one or of a vector.
+template <class Bits>
+Bits round_to_odd(Bits bits) {
+  constexpr std::uint64_t low = (std::uint64_t{1} << 29) - 1;
+  return (bits | ((bits & low) + low)) & ~low;
+}
+inline double round_to_odd(double value) {
+  std::uint64_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  bits = round_to_odd(bits);
+  std::memcpy(&value, &bits, sizeof bits);
+  return value;
+}
+
+/// One element as T, rounded once, to nearest, ties to even.
+template <class T, class P>
+T rounded(P value) {
+  if constexpr (sizeof(T) == 2 && std::is_same_v<P, double>)
+    return static_cast<T>(static_cast<float>(round_to_odd(value)));
+  else
+    return static_cast<T>(value);
+}
 
 /// lanes<P> elements, widened to P.
 template <class P, class T>
 Packet<P> load(const T* from) {
+  constexpr Index L = lanes<P>;
   if constexpr (std::is_same_v<P, T>) {
     return Eigen::internal::ploadu<Packet<P>>(from);
   } else {
-    P wide[lanes<P>];
-    widen_lanes(from, wide);
-    return Eigen::internal::ploadu<Packet<P>>(wide);
+    float wide[L];
+    P values[L];
+    widen_lanes<L>(from, wide);
+    for (Index i = 0; i < L; ++i) values[i] = static_cast<P>(wide[i]);
+    return Eigen::internal::ploadu<Packet<P>>(values);
   }
 }
 /// lanes<P> elements, rounded to the nearest T, ties to even.
 template <class P, class T>
 void store(T* to, const Packet<P>& value) {
+  constexpr Index L = lanes<P>;
   if constexpr (std::is_same_v<P, T>) {
     Eigen::internal::pstoreu<P, Packet<P>>(to, value);
   } else {
-    P wide[lanes<P>];
-    Eigen::internal::pstoreu<P, Packet<P>>(wide, value);
-    narrow_lanes(wide, to);
+    Vector<P, L> values;
+    Eigen::internal::pstoreu<P, Packet<P>>(reinterpret_cast<P*>(&values), value);
+    if constexpr (std::is_same_v<P, double> && sizeof(T) == 2) {
+      Vector<std::uint64_t, L> bits;
+      std::memcpy(&bits, &values, sizeof bits);
+      bits = round_to_odd(bits);
+      std::memcpy(&values, &bits, sizeof bits);
+    }
+    const auto wide = __builtin_convertvector(values, Vector<float, L>);
+    narrow_lanes<L>(reinterpret_cast<const float*>(&wide), to);
   }
 }
 
@@ -117,7 +166,7 @@ void convert(const A* from, Index count, B* to) {
   } else {
     Index i = 0;
     for (; i + lanes<P> <= count; i += lanes<P>) store<P>(to + i, load<P>(from + i));
-    for (; i < count; ++i) to[i] = static_cast<B>(static_cast<P>(from[i]));
+    for (; i < count; ++i) to[i] = rounded<B>(static_cast<P>(from[i]));
   }
 }
 

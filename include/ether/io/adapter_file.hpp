@@ -1,0 +1,232 @@
+#pragma once
+
+/// An adapter on disk: a directory of adapter_config.json and adapter_model.safetensors. The
+/// format is docs/adapter-format.md.
+
+#include <ether/backends/eigen.hpp>
+#include <ether/io/adapter_config.hpp>
+#include <ether/io/checkpoint.hpp>
+#include <ether/prepared_adapter.hpp>
+
+#include <utility>
+
+namespace ether {
+
+/// A module that an adapter adapts, and its weight in a base.
+struct AdaptedModule {
+  std::string name;  ///< as in the base; the weight is `name`.weight
+  Checkpoint::Tensor weight;
+  Index out = 0;
+  Index in = 0;
+};
+
+class AdapterFile {
+ public:
+  static constexpr const char* config_name = "adapter_config.json";
+  static constexpr const char* tensors_name = "adapter_model.safetensors";
+
+  /// Reads the configuration and checks every tensor. Throws io_error, format_error; and
+  /// parameter_error for a zero or non-finite block.
+  explicit AdapterFile(const fs::path& directory)
+      : path_(directory), tensors_(directory / tensors_name) {
+    const MappedFile config(directory / config_name);
+    config_ = AdapterFileConfig::parse(config.text(), config.path().string(), warnings_);
+    for (const TensorInfo& tensor : tensors_.tensors()) add(tensor);
+    for (const auto& [name, module] : modules_) check(name, module);
+  }
+
+  const fs::path& path() const { return path_; }
+  /// What must not be overwritten.
+  std::vector<fs::path> files() const { return {path_, path_ / config_name, path_ / tensors_name}; }
+  const AdapterFileConfig& config() const { return config_; }
+  /// In place of what the file says.
+  void set_strength(double strength) { config_.strength = strength; }
+  const SafetensorsFile& tensors() const { return tensors_; }
+  const std::vector<std::string>& warnings() const { return warnings_; }
+  /// The modules that have tensors, in order.
+  std::vector<std::string> modules() const {
+    std::vector<std::string> names;
+    for (const auto& [name, tensors] : modules_) names.push_back(name);
+    return names;
+  }
+  /// 0 for a side that is not adapted: the file does not say.
+  Index width(const std::string& module, Side side) const {
+    const TensorInfo* const u = modules_.at(module)[static_cast<std::size_t>(side)][0];
+    return u == nullptr ? 0 : static_cast<Index>(u->shape[0] * u->shape[1]);
+  }
+
+  /// One module's parameters, for a weight (out, in). P: double, which every stored value fits, or
+  /// float. Throws parameter_error where the widths do not fit.
+  template <class P>
+  Adapter<P> adapter(const std::string& module, Index out, Index in) const {
+    Adapter<P> adapter(config_.of_module(module), out, in);
+    for (const Side side : {Side::input, Side::output})
+      for (Index k = 0; k < adapter.terms(side); ++k) {
+        const TensorInfo& tensor =
+            *modules_.at(module)[static_cast<std::size_t>(side)][static_cast<std::size_t>(k)];
+        const MatrixView<P> all = adapter.parameters(side);
+        if (width(module, side) != all.cols)
+          detail::fail<parameter_error>("module '", module, "': tensor '", tensor.name,
+                                        "' has shape ", shape_text(tensor.shape), ", ",
+                                        width(module, side), " wide, but the weight's ",
+                                        to_string(side), " width is ", all.cols);
+        std::vector<double> values(static_cast<std::size_t>(all.cols));
+        detail::widen(tensor.dtype, tensors_.data(tensor), all.cols, values.data());
+        std::transform(values.begin(), values.end(), all.row(k),
+                       [](double value) { return static_cast<P>(value); });
+      }
+    return adapter;
+  }
+
+  /// Every adapted module with its weight in `base`, in order. Throws format_error for a module
+  /// that the base lacks, or that target_modules does not select, or that it selects and that has
+  /// no tensors; parameter_error for a wrong width.
+  std::vector<AdaptedModule> match(const Checkpoint& base) const {
+    check_selection(base);
+    std::vector<AdaptedModule> matched;
+    for (const auto& [name, tensors] : modules_) {
+      const AdaptedModule module = find_weight(base, name, config_.fan_in_fan_out);
+      for (const Side side : {Side::input, Side::output}) check_width(base, module, tensors, side);
+      matched.push_back(module);
+    }
+    return matched;
+  }
+
+  /// The weight of a module of `base`. Throws format_error where it is missing or is no matrix of a
+  /// weight dtype.
+  static AdaptedModule find_weight(const Checkpoint& base, const std::string& module,
+                                   bool fan_in_fan_out) {
+    const Checkpoint::Tensor* const weight = base.find(module + ".weight");
+    if (weight == nullptr)
+      detail::fail<format_error>(base.path().string(), " has no tensor '", module,
+                                 ".weight', which the adapter adapts", tied_hint(module));
+    const TensorInfo& info = *weight->info;
+    if (info.shape.size() != 2 || info.bytes() == 0 || !is_weight_dtype(info.dtype))
+      detail::fail<format_error>(base.path().string(), ": '", info.name, "' is ",
+                                 to_string(info.dtype), " ", shape_text(info.shape),
+                                 "; an adapted weight is a matrix of F64, F32, F16 or BF16");
+    AdaptedModule found{module, *weight, static_cast<Index>(info.shape[0]),
+                        static_cast<Index>(info.shape[1])};
+    if (fan_in_fan_out) std::swap(found.out, found.in);
+    return found;
+  }
+
+ private:
+  using Tensors = std::array<std::array<const TensorInfo*, 2>, 2>;  // of side and term
+
+  void add(const TensorInfo& tensor) {
+    static constexpr const char* prefix = "base_model.model.";
+    std::string name = tensor.name;
+    if (name.rfind(prefix, 0) == 0) name.erase(0, std::strlen(prefix));
+    const std::size_t dot = name.rfind('.');
+    const std::string parameter = dot == name.npos ? "" : name.substr(dot + 1);
+    const bool output = parameter == "ether_u_out" || parameter == "ether_v_out";
+    const bool second = parameter == "ether_v" || parameter == "ether_v_out";
+    if (!output && !second && parameter != "ether_u")
+      detail::fail<format_error>(
+          where(), ": the tensor '", tensor.name,
+          "' is none of <module>.ether_u, ether_v, ether_u_out, ether_v_out");
+    const TensorInfo*& place = modules_[name.substr(0, dot)][output ? 1 : 0][second ? 1 : 0];
+    if (place != nullptr)
+      detail::fail<format_error>(where(), ": the tensors '", place->name, "' and '", tensor.name,
+                                 "' are the same parameter");
+    place = &tensor;
+  }
+
+  void check(const std::string& name, const Tensors& tensors) {
+    const AdapterConfig module = config_.of_module(name);
+    for (const Side side : {Side::input, Side::output})
+      for (Index k = 0; k < 2; ++k) {
+        const TensorInfo* const tensor =
+            tensors[static_cast<std::size_t>(side)][static_cast<std::size_t>(k)];
+        const bool expected = has_side(module.sides, side) && k < term_count(module.variant);
+        const std::string parameter =
+            std::string("ether_") + detail::term_name(k) + (side == Side::output ? "_out" : "");
+        if ((tensor != nullptr) != expected)
+          detail::fail<format_error>(where(), ": module '", name, "' ",
+                                     expected ? "lacks " : "has ", parameter,
+                                     ", but the variant is ", to_string(module.variant),
+                                     " and sides is ", to_string(module.sides));
+        if (tensor != nullptr) check_shape(*tensor, block_count(module, side));
+      }
+    for (const auto& side : tensors)
+      if (side[0] != nullptr && side[1] != nullptr && side[0]->shape != side[1]->shape)
+        detail::fail<format_error>(where(), ": '", side[0]->name, "' has shape ",
+                                   shape_text(side[0]->shape), " and '", side[1]->name, "' ",
+                                   shape_text(side[1]->shape), "; they must be alike");
+    check_blocks(name);
+  }
+
+  void check_shape(const TensorInfo& tensor, Index blocks) const {
+    if (!is_weight_dtype(tensor.dtype))
+      detail::fail<format_error>(where(), ": '", tensor.name, "' has dtype ",
+                                 to_string(tensor.dtype), "; it must be F64, F32, F16 or BF16");
+    if (tensor.shape.size() != 2 || tensor.bytes() == 0)
+      detail::fail<format_error>(where(), ": '", tensor.name, "' has shape ",
+                                 shape_text(tensor.shape), "; it must be (blocks, block_size)");
+    if (tensor.shape[0] != static_cast<std::uint64_t>(blocks))
+      detail::fail<format_error>(where(), ": '", tensor.name, "' has ", tensor.shape[0],
+                                 " blocks, but ", AdapterFile::config_name, " says ", blocks);
+  }
+
+  /// Zero and non-finite blocks, as every user of an Adapter checks them.
+  void check_blocks(const std::string& module) const try {
+    using Backend = EigenBackend<double>;
+    Backend::Context ctx(1);
+    const Index in = width(module, Side::input), out = width(module, Side::output);
+    PreparedAdapter<Backend>(ctx, adapter<double>(module, out ? out : 1, in ? in : 1));
+  } catch (const parameter_error& e) {
+    detail::fail<parameter_error>(where(), ": module '", module, "': ", e.what());
+  }
+
+  void check_selection(const Checkpoint& base) const {
+    for (const auto& [name, tensors] : modules_)
+      if (!config_.selects(name))
+        detail::fail<format_error>(where(), ": module '", name,
+                                   "' has tensors, but target_modules does not select it");
+    if (!config_.target_modules || config_.target_modules->all_linear()) return;
+    static const std::string ending = ".weight";
+    for (const auto& [name, tensor] : base.tensors()) {
+      if (tensor.info->shape.size() != 2 || name.size() <= ending.size() ||
+          name.compare(name.size() - ending.size(), ending.size(), ending) != 0)
+        continue;
+      const std::string module = name.substr(0, name.size() - ending.size());
+      if (config_.selects(module) && modules_.count(module) == 0)
+        detail::fail<format_error>(
+            where(), ": target_modules selects '", module,
+            "', which has no tensors; train it or put it in exclude_modules");
+    }
+  }
+
+  void check_width(const Checkpoint& base, const AdaptedModule& module, const Tensors& tensors,
+                   Side side) const {
+    const TensorInfo* const u = tensors[static_cast<std::size_t>(side)][0];
+    const Index expected = side == Side::input ? module.in : module.out;
+    if (u != nullptr && width(module.name, side) != expected)
+      detail::fail<parameter_error>(where(), ": '", u->name, "' has shape ", shape_text(u->shape),
+                                    ", ", width(module.name, side), " wide, but the weight in ",
+                                    base.path().string(), " is (out, in) = (", module.out, ", ",
+                                    module.in, "), ", to_string(side), " width ", expected,
+                                    config_.fan_in_fan_out
+                                        ? ""
+                                        : "; is the weight stored as (in, out)? Then "
+                                          "fan_in_fan_out must be true");
+  }
+
+  static std::string tied_hint(const std::string& module) {
+    const std::string last = module.substr(module.rfind('.') + 1);
+    if (last != "lm_head") return {};
+    return "; an output head tied to the embeddings has no weight of its own: untie it before "
+           "adapting it";
+  }
+
+  std::string where() const { return path_.string(); }
+
+  fs::path path_;
+  SafetensorsFile tensors_;
+  AdapterFileConfig config_;
+  std::map<std::string, Tensors> modules_;
+  std::vector<std::string> warnings_;
+};
+
+}  // namespace ether

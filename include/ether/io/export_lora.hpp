@@ -1,0 +1,151 @@
+#pragma once
+
+/// An adapter as the LoRA that equals it, for programs that know LoRA.
+
+#include <ether/io/peft_adapter.hpp>
+
+namespace ether {
+
+/// The exact LoRA of an adapter: W' - W = B A with
+///     input side    A = Û^T (block-sparse),          B = W Û diag(c)
+///     output side   A = diag(c) Û_out^T W H_in,      B = Û_out
+/// stacked for two sides. rank = vectors per block * (input blocks + output blocks); modules with
+/// fewer are padded with zeros. lora_alpha = rank, so that every program applies scale 1.
+class LoraExport {
+ public:
+  /// Throws as merge_checkpoint does; parameter_error for row_chunk with several input blocks
+  /// unless options.allow_large_rank.
+  explicit LoraExport(const ExportOptions& options)
+      : options_(options), base_(options.base), file_(options.adapter) {
+    if (options.strength) file_.set_strength(*options.strength);
+    modules_ = file_.match(base_);
+    for (const AdaptedModule& module : modules_) rank_ = std::max(rank_, rank_of(adapter(module)));
+    peft_.tensors.reserve(modules_.size());
+    for (const AdaptedModule& module : modules_) {
+      const std::string prefix = "base_model.model." + module.name;
+      peft_.tensors.push_back({{prefix + ".lora_A.weight",
+                                options.dtype,
+                                {detail::size_of(rank_), detail::size_of(module.in)},
+                                0,
+                                0},
+                               {prefix + ".lora_B.weight",
+                                options.dtype,
+                                {detail::size_of(module.out), detail::size_of(rank_)},
+                                0,
+                                0}});
+    }
+    const AdapterFileConfig& config = file_.config();
+    const auto or_null = [](const std::string& s) {
+      return s.empty() ? detail::Json() : detail::Json(s);
+    };
+    auto& j = peft_.config;
+    j["peft_type"] = "LORA";
+    j["base_model_name_or_path"] = or_null(config.base_model_name_or_path);
+    j["task_type"] = or_null(config.task_type);
+    j["inference_mode"] = true;
+    j["r"] = rank_;
+    j["lora_alpha"] = rank_;
+    j["lora_dropout"] = 0.0;
+    j["bias"] = "none";
+    j["fan_in_fan_out"] = config.fan_in_fan_out;
+    j["target_modules"] = detail::peft_target_modules(modules_, base_);
+    j["modules_to_save"] = nullptr;
+    j["rank_pattern"] = nlohmann::ordered_json::object();
+    j["alpha_pattern"] = nlohmann::ordered_json::object();
+  }
+
+  Index rank() const { return rank_; }
+  std::size_t modules() const { return modules_.size(); }
+  /// Of the tensor file.
+  std::uint64_t bytes() const { return peft_.header().file_bytes(); }
+
+  /// Throws io_error; the output appears whole or not at all.
+  void write() const {
+    peft_.write(options_, base_, file_, [&](std::size_t m) { return factors(modules_[m]); });
+  }
+
+ private:
+  using Matrix = detail::DenseMatrix;
+
+  Adapter<double> adapter(const AdaptedModule& module) const {
+    return file_.adapter<double>(module.name, module.out, module.in);
+  }
+
+  /// Each pair (block of u, chunk of columns) of one side has its own place; the diagonal ones only
+  /// but in layout row_chunk.
+  static Index pairs(const Adapter<double>& a, Side side) {
+    if (a.terms(side) == 0) return 0;
+    const bool chunked = side == Side::input && a.config().layout == BlockLayout::row_chunk;
+    return a.blocks(side) * (chunked ? a.blocks(side) : 1);
+  }
+
+  Index rank_of(const Adapter<double>& a) const {
+    const Index input = pairs(a, Side::input);
+    if (input > a.blocks(Side::input) && !options_.allow_large_rank)
+      detail::fail<parameter_error>("block_layout row_chunk with ", a.blocks(Side::input),
+                                    " input blocks needs a LoRA of rank ",
+                                    input * a.terms(Side::input), "; --allow-large-rank writes it");
+    return a.terms(Side::input) * input + a.terms(Side::output) * pairs(a, Side::output);
+  }
+
+  /// {A (rank, in), B (out, rank)}.
+  std::vector<Matrix> factors(const AdaptedModule& module) const {
+    const Adapter<double> a = adapter(module);
+    // On a stored W^T, (in, out), the sides change places: (B A)^T = A^T B^T.
+    const bool stored_transposed = file_.config().fan_in_fan_out;
+    const Side within = stored_transposed ? Side::output : Side::input;
+    const Side across = stored_transposed ? Side::input : Side::output;
+    EigenContext ctx(1);
+    const PreparedAdapter<EigenBackend<double>> prepared(ctx, a);
+    const Reflection<double> h = prepared.reflection(within), g = prepared.reflection(across);
+    if (stored_transposed && h.terms() != 0 && g.step != 0)
+      detail::fail<parameter_error>(
+          "module '", module.name,
+          "': block_layout row_chunk is not supported with fan_in_fan_out");
+
+    const Index rows = a.width(across), cols = a.width(within);
+    Matrix right = Matrix::Zero(rank_, cols), left = Matrix::Zero(rows, rank_);
+    const bool chunked = h.step != 0;
+    const auto place = [&](Index k, Index block, Index chunk) {
+      return k * pairs(a, within) + (chunked ? block * h.blocks + chunk : block);
+    };
+    const Index behind = h.terms() * pairs(a, within);
+    const auto vector = [](const Reflection<double>& r, Index k, Index block) {
+      return Eigen::Map<const Eigen::VectorXd>(r.unit.row(k) + block * r.block_size, r.block_size);
+    };
+    Eigen::VectorXd row(cols), before(cols);
+    for (Index o = 0; o < rows; ++o) {
+      detail::widen(module.weight.info->dtype,
+                    module.weight.data() + o * cols * bit_size(module.weight.info->dtype) / 8, cols,
+                    row.data());
+      before = row;
+      for (Index chunk = 0; chunk < h.blocks && h.terms() != 0; ++chunk) {
+        const Index block = h.block(o, chunk), at = chunk * h.block_size;
+        for (Index k = 0; k < h.terms(); ++k) {
+          const auto w = vector(h, k, block);
+          const Index p = place(k, block, chunk);
+          left(o, p) = h.coefficient(k, block) * w.dot(before.segment(at, h.block_size));
+          right.row(p).segment(at, h.block_size) = w.transpose();
+          row.segment(at, h.block_size) += left(o, p) * w;
+        }
+      }
+      const Index block = g.terms() != 0 ? o / g.block_size : 0;
+      for (Index k = 0; k < g.terms(); ++k) {
+        const Index p = behind + k * g.blocks + block;
+        left(o, p) = g.unit(k, o);
+        right.row(p) += g.coefficient(k, block) * g.unit(k, o) * row.transpose();
+      }
+    }
+    if (stored_transposed) return {left.transpose(), right.transpose()};
+    return {std::move(right), std::move(left)};
+  }
+
+  ExportOptions options_;
+  Checkpoint base_;
+  AdapterFile file_;
+  std::vector<AdaptedModule> modules_;
+  Index rank_ = 0;
+  detail::PeftAdapter peft_;
+};
+
+}  // namespace ether

@@ -1,0 +1,253 @@
+#pragma once
+
+/// Adapters merged into a checkpoint on disk, and a merge undone.
+
+#include <ether/io/adapter_file.hpp>
+#include <ether/io/rewrite_checkpoint.hpp>
+#include <ether/io/staged_output.hpp>
+#include <ether/io/verify_merge.hpp>
+
+namespace ether {
+
+struct MergeOptions {
+  fs::path base;                   ///< for unmerge the merged checkpoint
+  std::vector<fs::path> adapters;  ///< applied in this order, each to the result before
+  fs::path output;                 ///< empty: compute everything, write nothing
+  std::optional<double> strength;  ///< in place of the adapters' own
+  std::optional<Dtype> dtype;      ///< of the adapted weights; none: each keeps its own
+  bool replace = false;            ///< an existing output
+  bool verify = false;          ///< after a merge: read the output again, compare with plain loops
+  bool allow_overflow = false;  ///< write infinities where a dtype's range ends
+  double max_condition = 1000;  ///< unmerge refuses a block above it
+  bool flush = true;  ///< have the output on the disk before it gets its name; without, it is whole
+                      ///< after a crash of this program, but perhaps not after one of the machine
+  int threads = 0;    ///< 0: one for each processor
+  ProgressCallback progress;
+};
+
+/// What happened to one weight.
+struct ModuleReport {
+  std::string name;
+  Index out = 0, in = 0;
+  Dtype dtype = Dtype::f32;  ///< as written
+  std::vector<std::string> adapters;
+  double input_distance = 0;   ///< |H_in - I|_F, of the last adapter
+  double output_distance = 0;  ///< |H_out - I|_F
+  double relative_change = 0;  ///< |W' - W|_F / |W|_F
+  std::uint64_t overflowed = 0;
+};
+
+struct MergeReport {
+  std::vector<ModuleReport> modules;
+  std::uint64_t bytes = 0;     ///< of the output
+  std::uint64_t verified = 0;  ///< elements compared
+  std::vector<std::string> warnings;
+};
+
+namespace detail {
+
+enum class MergeDirection { merge, unmerge };
+
+/// One run of merge or unmerge.
+class CheckpointMerge {
+ public:
+  CheckpointMerge(const MergeOptions& options, MergeDirection direction)
+      : options_(options), direction_(direction), base_(options.base) {
+    if (options.adapters.empty()) fail<parameter_error>("no adapter is given");
+    append(report_.warnings, base_.warnings());
+    for (const fs::path& path : options.adapters) {
+      adapters_.push_back(std::make_unique<AdapterFile>(path));
+      AdapterFile& adapter = *adapters_.back();
+      if (options.strength) adapter.set_strength(*options.strength);
+      append(report_.warnings, adapter.warnings());
+      for (const AdaptedModule& module : adapter.match(base_)) add(module, adapter);
+    }
+    check_tied_head();
+  }
+
+  MergeReport run() {
+    std::map<std::string, CheckpointRewrite::Transformed> weights;
+    for (const auto& [name, merge] : merges_) {
+      const Dtype own = merge.weight.info->dtype;
+      weights[name] = {
+          options_.dtype.value_or(own), [this, &m = merge] { return transform(m); }, {}};
+    }
+    CheckpointRewrite rewrite(base_, weights);
+    append(report_.warnings, rewrite.warnings());
+    report_.bytes = rewrite.bytes();
+    if (options_.output.empty()) {
+      rewrite.run({}, false, options_.threads, false, options_.progress);
+      finish_report(weights);
+      return report_;
+    }
+    const bool to_file = base_.is_file() && options_.output.extension() == ".safetensors";
+    std::vector<fs::path> inputs = base_.files();
+    for (const auto& adapter : adapters_) {
+      const auto files = adapter->files();
+      inputs.insert(inputs.end(), files.begin(), files.end());
+    }
+    StagedOutput output(options_.output,
+                        to_file ? StagedOutput::Kind::file : StagedOutput::Kind::directory,
+                        options_.replace, inputs);
+    output.require_space(rewrite.bytes());
+    try {
+      rewrite.run(output.staging(), to_file, options_.threads, options_.flush, options_.progress);
+    } catch (const write_error& e) {
+      fail<io_error>(e.what(), "; the output needs ", rewrite.bytes(), " bytes");
+    }
+    finish_report(weights);
+    if (options_.verify && direction_ == MergeDirection::merge)
+      verify(Checkpoint(output.staging()));
+    output.commit();
+    return report_;
+  }
+
+ private:
+  /// A weight and the adapters that change it, in order.
+  struct Merge {
+    Checkpoint::Tensor weight;
+    std::vector<std::pair<AdaptedModule, const AdapterFile*>> adapters;
+  };
+
+  static void append(std::vector<std::string>& to, const std::vector<std::string>& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  }
+
+  void add(const AdaptedModule& module, const AdapterFile& adapter) {
+    Merge& merge = merges_[module.weight.info->name];
+    if (!merge.adapters.empty() &&
+        merge.adapters[0].second->config().fan_in_fan_out != adapter.config().fan_in_fan_out)
+      fail<format_error>("module '", module.name, "': ", merge.adapters[0].second->path().string(),
+                         " and ", adapter.path().string(), " differ in fan_in_fan_out");
+    merge.weight = module.weight;
+    merge.adapters.push_back({module, &adapter});
+  }
+
+  std::unique_ptr<WeightTransform> transform(const Merge& merge) const {
+    const auto& shape = merge.weight.info->shape;
+    const std::string& name = merge.adapters[0].first.name;
+    auto result = std::make_unique<WeightTransform>(
+        static_cast<Index>(shape[0]), static_cast<Index>(shape[1]),
+        merge.adapters[0].second->config().fan_in_fan_out);
+    try {
+      for (const auto& [module, file] : merge.adapters) {
+        const auto adapter = file->adapter<double>(module.name, module.out, module.in);
+        if (direction_ == MergeDirection::merge)
+          result->apply(adapter);
+        else
+          result->apply_inverse(adapter, options_.max_condition);
+      }
+    } catch (const ill_conditioned& e) {
+      fail<ill_conditioned>("module '", name, "': ", e.what());
+    } catch (const parameter_error& e) {
+      fail<parameter_error>("module '", name, "': ", e.what());
+    }
+    return result;
+  }
+
+  /// Where config.json ties the output head to the embeddings, a head merged here would be
+  /// ignored by whoever loads the model.
+  void check_tied_head() const {
+    const fs::path path = base_.path() / "config.json";
+    std::error_code ignored;
+    if (base_.is_file() || !fs::exists(path, ignored)) return;
+    for (const auto& [name, merge] : merges_) {
+      const std::string& module = merge.adapters[0].first.name;
+      if (module.substr(module.rfind('.') + 1) != "lm_head") continue;
+      const MappedFile file(path);
+      parse_json_object(file.text(), path.string(), [&](const std::string& key, const Json& value) {
+        if (key == "tie_word_embeddings" && value == true)
+          fail<format_error>("module '", module, "' is adapted, but ", path.string(),
+                             " ties it to the embeddings (tie_word_embeddings), so the merged "
+                             "weight would be ignored; set that to false first");
+      });
+    }
+  }
+
+  void finish_report(const std::map<std::string, CheckpointRewrite::Transformed>& weights) {
+    for (const auto& [name, merge] : merges_) {
+      const auto& [dtype, unused, change] = weights.at(name);
+      const AdaptedModule& module = merge.adapters.back().first;
+      ModuleReport report;
+      report.name = module.name, report.out = module.out, report.in = module.in;
+      report.dtype = dtype, report.overflowed = change.overflowed;
+      for (const auto& [of, file] : merge.adapters) {
+        report.adapters.push_back(file->path().string());
+        const auto adapter = file->adapter<double>(of.name, of.out, of.in);
+        report.input_distance = distance_to_identity(adapter, Side::input);
+        report.output_distance = distance_to_identity(adapter, Side::output);
+      }
+      if (change.squared_weight > 0)
+        report.relative_change = std::sqrt(change.squared_change / change.squared_weight);
+      check(report, change);
+      report_.modules.push_back(std::move(report));
+    }
+  }
+
+  void check(const ModuleReport& module, const WeightChange& change) {
+    if (change.nonfinite > 0) {
+      const std::string sentence = "module '" + module.name +
+                                   "': " + std::to_string(change.nonfinite) + " of " +
+                                   std::to_string(module.out * module.in) +
+                                   " elements are infinite or not a number before rounding, as the "
+                                   "base's weight has such elements";
+      if (!options_.allow_overflow) fail<format_error>(sentence, "; --allow-overflow writes them");
+      report_.warnings.push_back(sentence);
+    }
+    if (change.overflowed == 0) return;
+    const std::string sentence = "module '" + module.name +
+                                 "': " + std::to_string(change.overflowed) + " of " +
+                                 std::to_string(module.out * module.in) +
+                                 " elements are beyond the range of " + to_string(module.dtype);
+    if (!options_.allow_overflow)
+      fail<parameter_error>(sentence,
+                            "; choose a wider --dtype, or --allow-overflow to write them "
+                            "as infinities");
+    report_.warnings.push_back(sentence + " and were written as infinities");
+  }
+
+  void verify(const Checkpoint& merged) {
+    for (const auto& [name, tensor] : base_.tensors()) {
+      const Checkpoint::Tensor* const written = merged.find(name);
+      const auto found = merges_.find(name);
+      if (written == nullptr) fail<io_error>("verification: '", name, "' is missing");
+      if (found == merges_.end()) {
+        if (written->info->bytes() != tensor.info->bytes() ||
+            std::memcmp(written->data(), tensor.data(), tensor.info->bytes()) != 0)
+          fail<io_error>("verification: '", name, "' is not what the base has");
+        continue;
+      }
+      std::vector<Adapter<double>> adapters;
+      for (const auto& [module, file] : found->second.adapters)
+        adapters.push_back(file->adapter<double>(module.name, module.out, module.in));
+      report_.verified += verify_merge(tensor, *written, adapters,
+                                       found->second.adapters[0].second->config().fan_in_fan_out);
+    }
+  }
+
+  const MergeOptions& options_;
+  MergeDirection direction_;
+  Checkpoint base_;
+  std::vector<std::unique_ptr<AdapterFile>> adapters_;
+  std::map<std::string, Merge> merges_;  // by the tensor's name
+  MergeReport report_;
+};
+
+}  // namespace detail
+
+/// Writes the checkpoint `base` with W' = H_out W H_in in place of every adapted W: computed in
+/// double, rounded once. Every other tensor and file is as it was. The output appears whole or not
+/// at all. Throws io_error, format_error, parameter_error, shape_error before or after computing;
+/// the base and the adapters are only read.
+inline MergeReport merge_checkpoint(const MergeOptions& options) {
+  return detail::CheckpointMerge(options, detail::MergeDirection::merge).run();
+}
+
+/// The inverse: W = H_out^-1 W' H_in^-1. Throws ill_conditioned, naming the module and the block,
+/// where a block's condition number exceeds options.max_condition. In a 16-bit checkpoint this does
+/// not restore every bit.
+inline MergeReport unmerge_checkpoint(const MergeOptions& options) {
+  return detail::CheckpointMerge(options, detail::MergeDirection::unmerge).run();
+}
+
+}  // namespace ether

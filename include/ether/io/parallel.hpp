@@ -1,0 +1,52 @@
+#pragma once
+
+/// Tasks that may wait for a disk, on several threads.
+
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace ether::detail {
+
+inline int thread_count(int wanted) {
+  if (wanted > 0) return wanted;
+  const unsigned all = std::thread::hardware_concurrency();
+  return all > 0 ? static_cast<int>(all) : 1;
+}
+
+/// Calls task(index, thread) for every index below `count`, thread < threads, each thread taking
+/// the next index that is left. After an exception no further task begins; the exception is thrown
+/// again here.
+template <class Task>
+void for_each_task(int threads, std::size_t count, Task&& task) {
+  std::atomic<std::size_t> next{0};
+  std::exception_ptr error;
+  std::mutex error_mutex;
+  const auto work = [&](int thread) {
+    for (;;) {
+      const std::size_t index = next++;
+      if (index >= count) return;
+      try {
+        task(index, thread);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(error_mutex);
+        if (!error) error = std::current_exception();
+        next = count;
+        return;
+      }
+    }
+  };
+  std::vector<std::thread> others;
+  try {
+    for (int t = 1; t < threads && static_cast<std::size_t>(t) < count; ++t)
+      others.emplace_back(work, t);
+  } catch (const std::system_error&) {  // no more threads to be had: go on with these
+  }
+  work(0);
+  for (std::thread& other : others) other.join();
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace ether::detail
