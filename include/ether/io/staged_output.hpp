@@ -54,8 +54,7 @@ class StagedOutput {
   enum class Kind { file, directory };
 
   /// `path` must not exist, or `replace` be set; a directory to be replaced must hold a checkpoint or
-  /// an adapter. It must not
-  /// be, hold or lie inside one of `inputs`. Throws io_error.
+  /// an adapter. It must not be, hold or lie inside one of `inputs`. Throws io_error.
   StagedOutput(const fs::path& path, Kind kind, bool replace, const std::vector<fs::path>& inputs)
       : path_(path.empty() ? path : fs::absolute(path).lexically_normal()),
         kind_(kind),
