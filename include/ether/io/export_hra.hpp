@@ -41,19 +41,9 @@ inline Index export_hra(const ExportOptions& options) {
                              0,
                              0}});
   }
-  const auto or_null = [](const std::string& s) {
-    return s.empty() ? detail::Json() : detail::Json(s);
-  };
-  auto& j = peft.config;
-  j["peft_type"] = "HRA";
-  j["base_model_name_or_path"] = or_null(config.base_model_name_or_path);
-  j["task_type"] = or_null(config.task_type);
-  j["inference_mode"] = true;
-  j["r"] = blocks;
-  j["apply_GS"] = false;
-  j["bias"] = "none";
-  j["target_modules"] = detail::peft_target_modules(modules, base);
-  j["modules_to_save"] = nullptr;
+  peft.config =
+      detail::peft_config("HRA", blocks, config, detail::peft_target_modules(modules, base));
+  peft.config["apply_GS"] = false;
   peft.write(options, base, file, [&](std::size_t m) {
     const AdaptedModule& module = modules[m];
     const auto adapter = file.adapter<double>(module.name, module.out, module.in);

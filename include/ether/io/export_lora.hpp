@@ -34,24 +34,14 @@ class LoraExport {
                                 0,
                                 0}});
     }
-    const AdapterFileConfig& config = file_.config();
-    const auto or_null = [](const std::string& s) {
-      return s.empty() ? detail::Json() : detail::Json(s);
-    };
-    auto& j = peft_.config;
-    j["peft_type"] = "LORA";
-    j["base_model_name_or_path"] = or_null(config.base_model_name_or_path);
-    j["task_type"] = or_null(config.task_type);
-    j["inference_mode"] = true;
-    j["r"] = rank_;
-    j["lora_alpha"] = rank_;
-    j["lora_dropout"] = 0.0;
-    j["bias"] = "none";
-    j["fan_in_fan_out"] = config.fan_in_fan_out;
-    j["target_modules"] = detail::peft_target_modules(modules_, base_);
-    j["modules_to_save"] = nullptr;
-    j["rank_pattern"] = nlohmann::ordered_json::object();
-    j["alpha_pattern"] = nlohmann::ordered_json::object();
+    auto& config = peft_.config;
+    config = detail::peft_config("LORA", rank_, file_.config(),
+                                 detail::peft_target_modules(modules_, base_));
+    config["lora_alpha"] = rank_;
+    config["lora_dropout"] = 0.0;
+    config["fan_in_fan_out"] = file_.config().fan_in_fan_out;
+    config["rank_pattern"] = nlohmann::ordered_json::object();
+    config["alpha_pattern"] = nlohmann::ordered_json::object();
   }
 
   Index rank() const { return rank_; }

@@ -7,8 +7,6 @@
 #include <ether/io/progress.hpp>
 #include <ether/io/staged_output.hpp>
 
-#include <functional>
-
 namespace ether {
 
 struct ExportOptions {
@@ -107,6 +105,20 @@ inline Json peft_target_modules(const std::vector<AdaptedModule>& modules, const
     }
   }
   return expression;
+}
+
+/// The fields of adapter_config.json that every method has.
+inline nlohmann::ordered_json peft_config(const char* peft_type, Index rank,
+                                          const AdapterFileConfig& config, Json target_modules) {
+  const auto or_null = [](const std::string& s) { return s.empty() ? Json() : Json(s); };
+  return {{"peft_type", peft_type},
+          {"base_model_name_or_path", or_null(config.base_model_name_or_path)},
+          {"task_type", or_null(config.task_type)},
+          {"inference_mode", true},
+          {"r", rank},
+          {"bias", "none"},
+          {"target_modules", std::move(target_modules)},
+          {"modules_to_save", nullptr}};
 }
 
 inline std::uint64_t size_of(Index n) { return static_cast<std::uint64_t>(n); }

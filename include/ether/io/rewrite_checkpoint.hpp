@@ -24,10 +24,9 @@ class CheckpointRewrite {
   };
 
   /// `weights` by the tensor's name, each one in `base`. Both must outlive this.
-  CheckpointRewrite(const Checkpoint& base, std::map<std::string, Transformed>& weights,
-                    const Metadata& metadata = {})
+  CheckpointRewrite(const Checkpoint& base, std::map<std::string, Transformed>& weights)
       : base_(base) {
-    for (const auto& shard : base.shards()) plan_shard(*shard, weights, metadata);
+    for (const auto& shard : base.shards()) plan_shard(*shard, weights);
     if (base.is_file()) return;
     std::set<fs::path> written;
     for (const Shard& shard : shards_) written.insert(output_name(shard));
@@ -117,8 +116,7 @@ class CheckpointRewrite {
     std::uint64_t from = 0, to = 0;
   };
 
-  void plan_shard(const SafetensorsFile& input, std::map<std::string, Transformed>& weights,
-                  const Metadata& metadata) {
+  void plan_shard(const SafetensorsFile& input, std::map<std::string, Transformed>& weights) {
     const std::size_t shard = shards_.size();
     const SafetensorsHeader& before = input.header();
     const bool any = std::any_of(before.tensors.begin(), before.tensors.end(),
@@ -132,9 +130,7 @@ class CheckpointRewrite {
     for (TensorInfo& tensor : tensors)
       if (const auto found = weights.find(tensor.name); found != weights.end())
         tensor.dtype = found->second.dtype;
-    Metadata all = before.metadata;
-    for (const auto& [key, value] : metadata) all[key] = value;
-    shards_.push_back({&input, SafetensorsHeader::pack(std::move(tensors), std::move(all)), 0});
+    shards_.push_back({&input, SafetensorsHeader::pack(std::move(tensors), before.metadata), 0});
     const SafetensorsHeader& after = *shards_.back().header;
     shards_.back().bytes = after.file_bytes();
 
