@@ -4,14 +4,17 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 usage() {
   cat <<'TEXT'
-Usage: ./quickstart.sh [--no-install] [demo | test | bench]
+Usage: ./quickstart.sh [--no-install] [demo | test | bench | gpu]
 
   demo    build the program ether and the example finetune_digits, run the
           example, merge its adapter on disk and check the result (the default)
   test    build everything with warnings as errors and run all tests,
           then the tests under the address, undefined and thread sanitizers,
-          and a minute of fuzzing
+          and a minute of fuzzing; with nvcc the CUDA backend too, whose kernels
+          are tested on the CPU in any case
   bench   build the benchmark and run it
+  gpu     build for CUDA, run the tests on the GPU, also under compute-sanitizer,
+          then the GPU's benchmarks, whose tables go to bench/results
 
 Missing Debian or Ubuntu packages are installed with apt-get first.
 
@@ -81,6 +84,38 @@ build() {
   cmake --build --preset "$preset" --parallel "$(nproc)" ${1:+--target "$@"}
 }
 run_tests() { say "Testing build/$1" && ctest --preset "$1" --parallel "$(nproc)"; }
+
+# Sets `cuda` to the options of a build with ether::cuda, where there is an nvcc.
+find_cuda() {
+  cuda=()
+  if [[ -x ${CUDACXX:-} ]] || command -v nvcc >/dev/null; then
+    cuda=(-DETHER_CUDA=ON)
+  elif [[ -x /usr/local/cuda/bin/nvcc ]]; then
+    cuda=(-DETHER_CUDA=ON -DCMAKE_CUDA_COMPILER=/usr/local/cuda/bin/nvcc)
+  fi
+}
+
+test_on_gpu() {
+  local program=build/cuda/tests/cuda/ether_cuda_tests status=0
+  "$program" || status=$?
+  if ((status == 77)); then
+    say "Left out: everything that runs on the GPU"
+    return
+  fi
+  ((status == 0)) || die "the tests on the GPU have failed"
+  ctest --preset cuda -R 'gpu:|decode_loop'
+  if command -v compute-sanitizer >/dev/null; then
+    local tool
+    for tool in memcheck racecheck; do
+      say "Running the tests under compute-sanitizer --tool $tool"
+      compute-sanitizer --tool "$tool" --error-exitcode 1 "$program"
+    done
+  else
+    say "Left out: compute-sanitizer, which is not in PATH"
+  fi
+  say "Running the benchmarks"
+  build/cuda/bench/cuda/ether_cuda_bench --out bench/results
+}
 
 # Whether clang++ has an OpenMP and a thread sanitizer that understand each other.
 thread_sanitizer_works() {
@@ -162,7 +197,7 @@ while (($# > 0)); do
   case $1 in
     -h | --help) usage && exit ;;
     --no-install) install=no ;;
-    demo | test | bench) command=$1 ;;
+    demo | test | bench | gpu) command=$1 ;;
     *)
       printf "quickstart.sh: unknown argument '%s'; see ./quickstart.sh --help\n" "$1" >&2
       exit 2
@@ -181,7 +216,9 @@ case $command in
   test)
     mkdir -p build
     prepare_interchange
-    configure release -DETHER_WERROR=ON -DETHER_PYTHON="$python"
+    find_cuda
+    if ((${#cuda[@]} == 0)); then say "Left out: building ether::cuda, which needs nvcc"; fi
+    configure release -DETHER_WERROR=ON -DETHER_PYTHON="$python" "${cuda[@]}"
     build release
     run_tests release
     configure asan
@@ -195,6 +232,13 @@ case $command in
     build release ether_bench
     say "Running build/release/bench/ether_bench"
     build/release/bench/ether_bench
+    ;;
+  gpu)
+    find_cuda
+    ((${#cuda[@]} > 0)) || die "this needs nvcc; put it in PATH or name it in CUDACXX"
+    configure cuda "${cuda[@]}"
+    build cuda ether_cuda_tests ether_cuda_header_only decode_loop ether_cuda_bench
+    test_on_gpu
     ;;
 esac
 say "Done in $SECONDS seconds"

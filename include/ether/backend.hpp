@@ -21,7 +21,7 @@
 ///
 /// A Reflection has 0, 1 or 2 terms; in the three operations on gradients, 1 or 2.
 /// Views below are in backend memory, of any row stride. "+=" where `accumulate`, else "=".
-/// T is Scalar or Intermediate, each view its own.
+/// T is Scalar, Intermediate or, in reflect and reflect_columns, Parameter; each view its own.
 ///
 ///   copy_in (ctx, MatrixView<const U> host, MatrixView<U> device)   both in the order of the
 ///   copy_out(ctx, MatrixView<const U> device, MatrixView<U> host)   Context's other work
@@ -52,6 +52,15 @@
 ///   reflect_both(ctx, Reflection h_in, Reflection h_out, MatrixView<const T> in,
 ///                MatrixView<T> out)
 ///       out = H_out in H_in, rounded once. In place allowed.
+///
+///   reflect_gemm(ctx, Reflection h, MatrixView<const Scalar> x, MatrixView<const Scalar> w,
+///                MatrixView<const Scalar> bias, MatrixView<Intermediate> y)
+///       y (m, n) = (x H) w^T + bias with x (m, k), w (n, k); bias (1, n) or of 0 rows.
+///
+///   reflect_with_grad(ctx, Reflection h, MatrixView<const Scalar> t,
+///                     MatrixView<const Intermediate> r, MatrixView<Scalar> out,
+///                     MatrixView<Parameter> grads)
+///       reflect_grad, and out = r H, which may be r.
 ///
 ///   gemm_project(ctx, MatrixView<const Intermediate> a, MatrixView<const Scalar> w,
 ///                MatrixView<Intermediate> c, Reflection h, MatrixView<const Parameter> q,
@@ -138,6 +147,16 @@ using reflect_both_t = decltype(B::reflect_both(Probe::ctx(), Probe::h(), Probe:
                                                 Probe::template view<const typename Probe::S>(),
                                                 Probe::template view<typename Probe::S>()));
 
+template <class B, class Probe = BackendProbe<B>>
+using reflect_gemm_t = decltype(B::reflect_gemm(
+    Probe::ctx(), Probe::h(), Probe::template view<const typename Probe::S>(),
+    Probe::template view<const typename Probe::S>(),
+    Probe::template view<const typename Probe::S>(), Probe::template view<typename Probe::I>()));
+template <class B, class Probe = BackendProbe<B>>
+using reflect_with_grad_t = decltype(B::reflect_with_grad(
+    Probe::ctx(), Probe::h(), Probe::template view<const typename Probe::S>(),
+    Probe::template view<const typename Probe::I>(), Probe::template view<typename Probe::S>(),
+    Probe::template view<typename Probe::P>()));
 template <class B, class Probe = BackendProbe<B>>
 using gemm_project_t = decltype(B::gemm_project(
     Probe::ctx(), Probe::template view<const typename Probe::I>(),

@@ -52,6 +52,14 @@ class EtherLinear {
     Frame frame(ctx);
     const auto h_out = prepared_.reflection(Side::output);
     const MatrixView<Intermediate> s = as_intermediate(frame, y);
+    if constexpr (fuses_forward)
+      if (prepared_.reflection(Side::input).step == 0) {
+        const bool last = h_out.terms() == 0;
+        Backend::reflect_gemm(ctx, prepared_.reflection(Side::input), x, weight_.dense(),
+                              last ? bias() : MatrixView<const Scalar>{}, s);
+        if (!last) Backend::reflect(ctx, h_out, MatrixView<const Intermediate>(s), y, bias());
+        return;
+      }
     product(ctx, frame, x, s);
     if (h_out.terms() != 0 || bias_ != nullptr || !same_type)
       Backend::reflect(ctx, h_out, MatrixView<const Intermediate>(s), y, bias());
@@ -154,6 +162,9 @@ class EtherLinear {
   static constexpr bool regroups =
       std::is_same_v<Weight, DenseWeight<Backend>> && std::is_same_v<Parameter, Intermediate>;
 
+  static constexpr bool fuses_forward = std::is_same_v<Weight, DenseWeight<Backend>> && same_type &&
+                                        detail::has<detail::reflect_gemm_t, Backend>;
+
   static Weight checked(Weight weight, const Adapter<Parameter>& adapter) {
     const Index out = weight.out_features(), in = weight.in_features();
     if (out != adapter.out_features() || in != adapter.in_features())
@@ -243,6 +254,9 @@ class EtherLinear {
   void through_input(Context& ctx, MatrixView<const Scalar> x, View grad_z,
                      MatrixView<Scalar> grad_x, MatrixView<Parameter> grads) const {
     const auto h = prepared_.reflection(Side::input);
+    if constexpr (detail::has<detail::reflect_with_grad_t, Backend>)
+      if (h.terms() != 0 && !grad_x.empty())
+        return Backend::reflect_with_grad(ctx, h, x, grad_z, grad_x, grads);
     if (h.terms() != 0) Backend::reflect_grad(ctx, h, x, grad_z, grads);
     if (!grad_x.empty() && (h.terms() != 0 || !same_type))
       Backend::reflect(ctx, h, grad_z, grad_x, View{});
@@ -280,8 +294,9 @@ class EtherLinear {
     const auto grad_s = need_grad_z ? reflected(ctx, frame, h_out, grad_y) : View{};
     const auto grad_z =
         need_grad_z ? grad_z_for(frame, x.rows, grad_x) : MatrixView<Intermediate>{};
-    detail::output_grad<Backend>(ctx, h_out, weight_.dense(), reflected(ctx, frame, h_in, x),
-                                 grad_y, grad_s, grad_z, grads_output);
+    if constexpr (regroups)
+      detail::output_grad<Backend>(ctx, h_out, weight_.dense(), reflected(ctx, frame, h_in, x),
+                                   grad_y, grad_s, grad_z, grads_output);
     if (need_grad_z) through_input(ctx, x, grad_z, grad_x, grads_input);
   }
 

@@ -93,14 +93,15 @@ struct Reflection {
     fixed.step = 0;
     return fixed;
   }
-  /// The H of block b alone, on a matrix of that block's width.
-  constexpr Reflection only_block(Index b) const {
-    Reflection one;
-    one.unit = unit.block(0, b * block_size, terms(), block_size);
-    one.coefficient = coefficient.block(0, b, terms(), 1);
-    one.inverse_length = inverse_length.block(0, b, terms(), 1);
-    one.block_size = block_size;
-    return one;
+  /// The H of `count` blocks from b on alone, on a matrix of their width; diagonal layout only.
+  constexpr Reflection middle_blocks(Index b, Index count) const {
+    Reflection some;
+    some.unit = unit.block(0, b * block_size, terms(), count * block_size);
+    some.coefficient = coefficient.block(0, b, terms(), count);
+    some.inverse_length = inverse_length.block(0, b, terms(), count);
+    some.blocks = count;
+    some.block_size = block_size;
+    return some;
   }
   /// How many rows from `row` on see the same H; all of `rows` in the diagonal layout.
   constexpr Index rows_alike(Index row, Index rows) const {

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <type_traits>
 
 namespace test {
 
@@ -34,6 +35,7 @@ Matrix to_double(ether::MatrixView<T> view) {
 /// (Eigen 3.4's NumTraits<half>::epsilon() is an eighth of it.)
 template <class T>
 double unit_roundoff() {
+  static_assert(std::numeric_limits<T>::is_specialized, "else digits is 0 and nothing can fail");
   return std::ldexp(1.0, -std::numeric_limits<T>::digits);
 }
 
@@ -75,6 +77,18 @@ double tolerance(Index roundings, double magnitude, double result_norm) {
   const double count = static_cast<double>(roundings);
   return 4 * std::sqrt(count) * unit_roundoff<Compute>() * magnitude + once +
          count * std::numeric_limits<double>::min();
+}
+
+/// The same for a layer of Backend, computed in its Parameter type: where its Intermediate holds
+/// fewer digits, z = x H_in and s = z W^T are each rounded to it on the way, an error of at most
+/// u(Intermediate) of the magnitude each.
+template <class Backend>
+double layer_tolerance(Index roundings, double magnitude, double result_norm) {
+  using Intermediate = typename Backend::Intermediate;
+  using Parameter = typename Backend::Parameter;
+  const bool rounds = !std::is_same_v<Intermediate, Parameter>;
+  return tolerance<Parameter, typename Backend::Scalar>(roundings, magnitude, result_norm) +
+         (rounds ? 2 * unit_roundoff<Intermediate>() * magnitude : 0);
 }
 
 }  // namespace test

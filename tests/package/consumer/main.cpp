@@ -4,7 +4,14 @@
 #include <cmath>
 #include <cstdio>
 
+#ifdef ETHER_CONSUMER_CUDA
+bool use_cuda();
+#endif
+
 int main() {
+#ifdef ETHER_CONSUMER_CUDA
+  if (!use_cuda()) return 1;
+#endif
   constexpr int tokens = 2, in = 6, out = 4;
   float weight[out * in], x[tokens * in], y[tokens * out], merged[out * in];
   for (int i = 0; i < out * in; ++i) weight[i] = std::sin(1.0f + 7.0f * static_cast<float>(i));

@@ -2,13 +2,12 @@
 
 /// Threads and workspace of the Eigen backend.
 
-#include <ether/matrix_view.hpp>
+#include <ether/workspace.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <new>
-#include <vector>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -29,12 +28,16 @@ inline AlignedBytes aligned_bytes(std::size_t size) {
   void* const bytes = ::operator new (std::max(size, cache_line), std::align_val_t{cache_line});
   return AlignedBytes(static_cast<std::byte*>(bytes));
 }
+struct AllocateHost {
+  static constexpr std::size_t alignment = cache_line;
+  AlignedBytes operator()(std::size_t& size) const { return aligned_bytes(size); }
+};
 
 }  // namespace detail
 
 /// One per calling thread: how many threads a call may use, and the memory it works in. The memory
 /// grows to what the largest call needs and is then reused. Movable, not copyable.
-class EigenContext {
+class EigenContext : public detail::Workspace<detail::AllocateHost> {
  public:
   /// 0: as many threads as OpenMP gives (OMP_NUM_THREADS); 1 where compiled without OpenMP.
   explicit EigenContext(int threads = 0) : threads_(threads) {
@@ -68,56 +71,8 @@ class EigenContext {
     for (Index i = 0; i < count; ++i) task(i, 0);
   }
 
-  /// Workspace of one call: what it hands out is valid until the frame ends. Frames nest.
-  class Frame {
-   public:
-    explicit Frame(EigenContext& ctx) : ctx_(ctx), block_(ctx.block_), used_(ctx.used_) {}
-    ~Frame() { ctx_.block_ = block_, ctx_.used_ = used_; }
-    Frame(const Frame&) = delete;
-    Frame& operator=(const Frame&) = delete;
-
-    /// Uninitialised, each on its own cache lines.
-    template <class T>
-    T* array(Index count) {
-      return reinterpret_cast<T*>(ctx_.take(static_cast<std::size_t>(count) * sizeof(T)));
-    }
-    template <class T>
-    MatrixView<T> matrix(Index rows, Index cols) {
-      return {array<T>(rows * cols), rows, cols};
-    }
-
-   private:
-    EigenContext& ctx_;
-    std::size_t block_;
-    std::size_t used_;
-  };
-
  private:
-  struct Block {
-    detail::AlignedBytes bytes;
-    std::size_t size;
-  };
-
-  /// The next free bytes: behind those taken last, or in a later block, or in a new one at least
-  /// as large as all before it together. Blocks never move.
-  std::byte* take(std::size_t size) {
-    size = (size + detail::cache_line - 1) / detail::cache_line * detail::cache_line;
-    while (block_ < blocks_.size() && used_ + size > blocks_[block_].size) ++block_, used_ = 0;
-    if (block_ == blocks_.size()) {
-      std::size_t total = 0;
-      for (const Block& block : blocks_) total += block.size;
-      blocks_.reserve(blocks_.size() + 1);
-      blocks_.push_back({detail::aligned_bytes(std::max(size, total)), std::max(size, total)});
-    }
-    std::byte* const bytes = blocks_[block_].bytes.get() + used_;
-    used_ += size;
-    return bytes;
-  }
-
   int threads_;
-  std::vector<Block> blocks_;
-  std::size_t block_ = 0;  // where the next bytes come from
-  std::size_t used_ = 0;
 };
 
 }  // namespace ether

@@ -1,0 +1,7 @@
+#include "instantiate.cuh"
+
+#include <cuda_bf16.h>
+
+ETHER_INSTANTIATE(__nv_bfloat16)
+ETHER_INSTANTIATE_ROWS(__nv_bfloat16, float)
+ETHER_INSTANTIATE_ROWS(float, __nv_bfloat16)

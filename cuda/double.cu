@@ -1,0 +1,4 @@
+#include "instantiate.cuh"
+
+ETHER_INSTANTIATE(double)
+ETHER_INSTANTIATE_WIDE(double)

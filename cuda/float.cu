@@ -1,0 +1,4 @@
+#include "instantiate.cuh"
+
+ETHER_INSTANTIATE(float)
+ETHER_INSTANTIATE_WIDE(float)

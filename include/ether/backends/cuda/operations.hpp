@@ -1,0 +1,125 @@
+#pragma once
+
+/// The seam's operations out of kernels. Shared with the tests, which run the same kernels on the
+/// CPU: a Context need only have launch(), fused_gemv() and Frame.
+
+#include <ether/backends/cuda/launchers.hpp>
+#include <ether/merge.hpp>
+
+#include <algorithm>
+
+namespace ether::detail::cuda {
+
+/// A weight's part that stays in the second-level cache between two passes.
+inline constexpr Index panel_bytes = Index{16} << 20;
+/// Rows that one thread block adds up, going down columns.
+inline constexpr Index column_sums_height = 256;
+/// Tokens are cut into at most so many chunks, of at least so many tokens, whatever the device: the
+/// sums over them have the same bits everywhere.
+inline constexpr Index most_chunks = 256, least_chunk = 8;
+
+/// `Backend` derives from this; T is its Scalar and Intermediate.
+template <class Backend, class T, class Context>
+struct Operations {
+  using W = Wide<T>;
+  using H = Reflection<W>;
+  template <class U>
+  using View = MatrixView<U>;
+
+  /// `add` is of B, or has no rows.
+  template <class A, class B, class C>
+  static void reflect(Context& ctx, const H& h, View<const A> in, View<B> out, View<const C> add) {
+    View<const B> addend;
+    if constexpr (std::is_same_v<B, C>) addend = add;
+    reflect_rows<A, B>(ctx.launch(), h, in, out, addend, {}, {});
+  }
+
+  template <class A, class B>
+  static void reflect_columns(Context& ctx, const H& h, View<const A> in, View<B> out) {
+    if (in.empty()) return;
+    if (h.terms() == 0) return reflect(ctx, identity<W>(in.cols), in, out, View<const B>{});
+    if constexpr (std::is_same_v<A, T> && std::is_same_v<B, T>)
+      if (cuda::reflect_columns(ctx.launch(), h, in, out)) return;
+    two_passes(ctx, identity<W>(in.cols), h, in, out);
+  }
+
+  static void reflect_both(Context& ctx, const H& h_in, const H& h_out, View<const T> in,
+                           View<T> out) {
+    if (in.empty()) return;
+    if (h_out.terms() == 0) return reflect(ctx, h_in, in, out, View<const T>{});
+    if (h_in.step == 0)
+      two_passes(ctx, h_in, h_out, in, out);
+    else
+      transform_by_blocks<Backend>(ctx, h_in, h_out, in, out, First::input);
+  }
+
+  static void reflect_grad(Context& ctx, const H& h, View<const T> t, View<const T> r,
+                           View<W> grads) {
+    reflect_with_grad(ctx, h, t, r, View<T>{}, grads);
+  }
+
+  static void reflect_with_grad(Context& ctx, const H& h, View<const T> t, View<const T> r,
+                                View<T> out, View<W> grads) {
+    if (t.rows == 0) return;
+    const Index height = std::max(least_chunk, (t.rows + most_chunks - 1) / most_chunks);
+    const Index chunks = (t.rows + height - 1) / height, terms = h.terms();
+    typename Context::Frame frame(ctx);
+    const auto partial = frame.template matrix<W>(chunks * terms, t.cols);
+    const auto sums = frame.template matrix<W>(terms, t.cols);
+    cuda::reflect_grad(ctx.launch(), h, t, r, out, height, partial);
+    sum_partials(ctx.launch(), View<const W>(partial), chunks, terms, sums);
+    cuda::project_grad(ctx.launch(), h, View<const W>(sums), grads);
+  }
+
+  static void project_grad(Context& ctx, const H& h, View<const W> sums, View<W> grads) {
+    cuda::project_grad(ctx.launch(), h, sums, grads);
+  }
+
+  static void reflect_gemm(Context& ctx, const H& h, View<const T> x, View<const T> w,
+                           View<const T> bias, View<T> y) {
+    if (x.rows == 0) return;
+    if (ctx.fused_gemv() && reflect_gemv(ctx.launch(), h, x, w, bias.data, y)) return;
+    typename Context::Frame frame(ctx);
+    if (h.terms() != 0) {
+      const auto z = frame.template matrix<T>(x.rows, x.cols);
+      reflect(ctx, h, x, z, View<const T>{});
+      x = z;
+    }
+    Backend::gemm_bias(ctx, x, w, bias, y);
+  }
+
+ private:
+  /// out = H_out in H_in in two readings of `in`. First p = ŵ_out^T in per block of H_out, then
+  /// p H_in, since sums down columns and the reflection of rows commute; then, row by row,
+  /// out = in H_in + sum_k c_k ŵ_k (p_k H_in). The rows of `in` all see one H_in.
+  template <class A, class B>
+  static void two_passes(Context& ctx, const H& h_in, const H& h_out, View<const A> in,
+                         View<B> out) {
+    const Index size = h_out.block_size, row_bytes = in.cols * static_cast<Index>(sizeof(A));
+    const Index blocks =
+        std::min(h_out.blocks, std::max<Index>(1, panel_bytes / (size * row_bytes)));
+    Index cols = in.cols;  // where rows stay as they are, columns can be cut too
+    if (h_in.terms() == 0 && size * row_bytes > panel_bytes)
+      cols = std::max<Index>(panel_bytes / (size * static_cast<Index>(sizeof(A))) / 256 * 256, 256);
+    const Index parts = (size + column_sums_height - 1) / column_sums_height;
+    for (Index b = 0; b < h_out.blocks; b += blocks)
+      for (Index c = 0; c < in.cols; c += cols) {
+        const Index count = std::min(blocks, h_out.blocks - b), width = std::min(cols, in.cols - c);
+        const H h = h_out.middle_blocks(b, count);
+        const H rows = h_in.terms() == 0 ? identity<W>(width) : h_in;
+        const Index vectors = h.terms() * count;
+        const auto panel = in.block(b * size, c, count * size, width);
+        typename Context::Frame frame(ctx);
+        const auto partial = frame.template matrix<W>(parts * vectors, width);
+        const auto sums = frame.template matrix<W>(vectors, width);
+        column_sums(ctx.launch(), h, panel, column_sums_height, partial);
+        sum_partials(ctx.launch(), View<const W>(partial), parts, h.terms(), sums);
+        if (rows.terms() != 0) reflect(ctx, rows, View<const W>(sums), sums, View<const W>{});
+        const ColumnShare<W> share{static_cast<int>(h.terms()), size, h.unit, h.coefficient, sums};
+        reflect_rows<A, B>(ctx.launch(), rows, panel, out.block(b * size, c, count * size, width),
+                           {}, share, {});
+      }
+  }
+};
+
+}  // namespace ether::detail::cuda
