@@ -79,6 +79,27 @@ TEST_CASE("init writes an adapter for the selected modules") {
   CHECK(ether::AdapterFile(options.output).modules().size() == 2);
 }
 
+TEST_CASE("a comparison tells how far it is, and can be ended") {
+  const TemporaryDirectory dir;
+  test::SafetensorsBuilder file;
+  file.ones("a", 2, 3).ones("b", 1, 1).add("none", "F32", {0}, "");
+  test::write_file(dir / "a.safetensors", file.file());
+  const Checkpoint a(dir / "a.safetensors");
+  std::vector<std::uint64_t> done;
+  ether::diff_checkpoints(a, a, 1, [&](const ether::Progress& p) {
+    CHECK(p.bytes_total == 28);
+    done.push_back(p.bytes_done);
+  });
+  CHECK(done == std::vector<std::uint64_t>{24, 28, 28});
+  int calls = 0;
+  const auto end = [&](const ether::Progress&) {
+    ++calls;
+    throw ether::io_error("enough");
+  };
+  CHECK_REFUSED(ether::diff_checkpoints(a, a, 1, end), ether::io_error, "enough");
+  CHECK(calls == 1);
+}
+
 TEST_CASE("checkpoints that are the same") {
   test::SafetensorsBuilder a, b;
   a.ones("x", 2, 3).add("i", "I32", {2}, "12345678").add("none", "F32", {0}, "");

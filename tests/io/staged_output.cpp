@@ -221,7 +221,7 @@ TEST_CASE("a place where nothing can be written") {
   const test::Unprivileged user;
   if (!user) return;
   CHECK_REFUSED(StagedOutput(dir / "closed/out", Kind::file, false, {}), ether::io_error,
-                "cannot create", "Permission denied");
+                "cannot write to", "Permission denied");
   CHECK(names_in(dir / "closed").empty());
 }
 
