@@ -26,8 +26,8 @@
 #include <ether/io/verify_merge.hpp>        // a merged weight against plain loops
 #include <ether/io/merge_options.hpp>       // MergeOptions, MergeReport
 #include <ether/io/merge_checkpoint.hpp>    // merge_checkpoint, unmerge_checkpoint
-#include <ether/io/peft_adapter.hpp>        // what the next two have in common
+#include <ether/io/peft_export.hpp>         // what the next two have in common
 #include <ether/io/export_lora.hpp>         // LoraExport
-#include <ether/io/export_hra.hpp>          // export_hra
+#include <ether/io/export_hra.hpp>          // HraExport
 #include <ether/io/diff_checkpoints.hpp>    // diff_checkpoints
 // clang-format on

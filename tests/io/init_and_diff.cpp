@@ -79,6 +79,21 @@ TEST_CASE("init writes an adapter for the selected modules") {
   CHECK(ether::AdapterFile(options.output).modules().size() == 2);
 }
 
+TEST_CASE("init tells what is odd in the base") {
+  const TemporaryDirectory dir;
+  test::SafetensorsBuilder file;
+  file.ones("q.weight", 4, 4);
+  test::write_file(dir / "model.safetensors", file.file());
+  test::write_file(dir / "model.safetensors.index.json", "{}");  // the single file is read
+  const TemporaryDirectory out;
+  ether::InitOptions options;
+  options.base = dir.path(), options.output = out / "adapter";
+  options.config.target_modules.emplace("all-linear");
+  const auto report = ether::init_adapter(options);
+  REQUIRE(report.warnings.size() == 1);
+  CHECK_THAT(report.warnings[0], Catch::Matchers::ContainsSubstring("index.json"));
+}
+
 TEST_CASE("a comparison tells how far it is, and can be ended") {
   const TemporaryDirectory dir;
   test::SafetensorsBuilder file;

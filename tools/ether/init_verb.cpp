@@ -80,10 +80,9 @@ int run(InitVerb& verb) {
   config.exclude_modules = modules(verb.excluded, verb.excluded_regex);
 
   const Stopwatch time;
-  const std::vector<std::string> warnings = input_warnings(verb.base);
-  print_warnings(warnings);
   remember_signals();
   const InitReport report = init_adapter(job);
+  print_warnings(report.warnings);
   if (verb.common.json) {
     print_json({{"verb", "init"},
                 {"base", verb.base},
@@ -92,7 +91,7 @@ int run(InitVerb& verb) {
                 {"modules", report.modules},
                 {"parameters", report.parameters},
                 {"dtype", to_string(job.dtype)},
-                {"warnings", warnings},
+                {"warnings", report.warnings},
                 {"seconds", time.seconds()}});
   } else if (!verb.common.quiet) {
     std::string text;

@@ -2,7 +2,7 @@
 
 /// An adapter as the LoRA that equals it, for programs that know LoRA.
 
-#include <ether/io/peft_adapter.hpp>
+#include <ether/io/peft_export.hpp>
 
 namespace ether {
 
@@ -11,55 +11,30 @@ namespace ether {
 ///     output side   A = diag(c) Û_out^T W H_in,      B = Û_out
 /// stacked for two sides. rank = vectors per block * (input blocks + output blocks); modules with
 /// fewer are padded with zeros. lora_alpha = rank, so that every program applies scale 1.
-class LoraExport {
+class LoraExport : public detail::PeftExport {
  public:
-  /// Throws as merge_checkpoint does; parameter_error for row_chunk with several input blocks
-  /// unless options.allow_large_rank.
-  explicit LoraExport(const ExportOptions& options)
-      : options_(options), base_(options.base), file_(options.adapter) {
-    if (options.strength) file_.set_strength(*options.strength);
-    modules_ = file_.match(base_);
+  /// Checks everything, the output's place too, and writes nothing. Throws as merge_checkpoint does;
+  /// parameter_error for row_chunk with several input blocks unless options.allow_large_rank.
+  explicit LoraExport(const ExportOptions& options) : PeftExport(options) {
     for (const AdaptedModule& module : modules_) rank_ = std::max(rank_, rank_of(adapter(module)));
-    peft_.tensors.reserve(modules_.size());
-    for (const AdaptedModule& module : modules_) {
-      const std::string prefix = "base_model.model." + module.name;
-      peft_.tensors.push_back({{prefix + ".lora_A.weight",
-                                options.dtype,
-                                {detail::size_of(rank_), detail::size_of(module.in)},
-                                0,
-                                0},
-                               {prefix + ".lora_B.weight",
-                                options.dtype,
-                                {detail::size_of(module.out), detail::size_of(rank_)},
-                                0,
-                                0}});
-    }
-    auto& config = peft_.config;
-    config = detail::peft_config("LORA", rank_, file_.config(),
-                                 detail::peft_target_modules(modules_, base_));
-    config["lora_alpha"] = rank_;
-    config["lora_dropout"] = 0.0;
-    config["fan_in_fan_out"] = file_.config().fan_in_fan_out;
-    config["rank_pattern"] = nlohmann::ordered_json::object();
-    config["alpha_pattern"] = nlohmann::ordered_json::object();
+    for (const AdaptedModule& module : modules_)
+      tensors_.push_back({tensor(module, "lora_A.weight", rank_, module.in),
+                          tensor(module, "lora_B.weight", module.out, rank_)});
+    config_ = common_config("LORA");
+    config_["lora_alpha"] = rank_;
+    config_["lora_dropout"] = 0.0;
+    config_["fan_in_fan_out"] = file_.config().fan_in_fan_out;
+    config_["rank_pattern"] = nlohmann::ordered_json::object();
+    config_["alpha_pattern"] = nlohmann::ordered_json::object();
   }
-
-  Index rank() const { return rank_; }
-  std::size_t modules() const { return modules_.size(); }
-  /// Of the tensor file.
-  std::uint64_t bytes() const { return peft_.header().file_bytes(); }
 
   /// Throws io_error; the output appears whole or not at all.
   void write() const {
-    peft_.write(options_, base_, file_, [&](std::size_t m) { return factors(modules_[m]); });
+    PeftExport::write([&](const AdaptedModule& module) { return factors(module); });
   }
 
  private:
   using Matrix = detail::DenseMatrix;
-
-  Adapter<double> adapter(const AdaptedModule& module) const {
-    return file_.adapter<double>(module.name, module.out, module.in);
-  }
 
   /// Each pair (block of u, chunk of columns) of one side has its own place; the diagonal ones only
   /// but in layout row_chunk.
@@ -129,13 +104,6 @@ class LoraExport {
     if (stored_transposed) return {left.transpose(), right.transpose()};
     return {std::move(right), std::move(left)};
   }
-
-  ExportOptions options_;
-  Checkpoint base_;
-  AdapterFile file_;
-  std::vector<AdaptedModule> modules_;
-  Index rank_ = 0;
-  detail::PeftAdapter peft_;
 };
 
 }  // namespace ether

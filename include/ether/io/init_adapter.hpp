@@ -18,6 +18,7 @@ struct InitOptions {
 struct InitReport {
   std::vector<std::string> modules;
   Index parameters = 0;
+  std::vector<std::string> warnings;  ///< what is odd in the base but can be read
 };
 
 namespace detail {
@@ -26,6 +27,7 @@ template <class P>
 InitReport init_adapter(const InitOptions& options, const Checkpoint& base,
                         const std::vector<AdaptedModule>& modules) {
   InitReport report;
+  report.warnings = base.warnings();
   std::vector<std::pair<std::string, Adapter<P>>> adapters;
   for (const AdaptedModule& module : modules) try {
       adapters.emplace_back(module.name,
