@@ -13,8 +13,8 @@ namespace ether {
 /// fewer are padded with zeros. lora_alpha = rank, so that every program applies scale 1.
 class LoraExport : public detail::PeftExport {
  public:
-  /// Checks everything, the output's place too, and writes nothing. Throws as merge_checkpoint does;
-  /// parameter_error for row_chunk with several input blocks unless options.allow_large_rank.
+  /// Checks everything, the output's place too, and writes nothing. Throws as merge_checkpoint
+  /// does; parameter_error for row_chunk with several input blocks unless options.allow_large_rank.
   explicit LoraExport(const ExportOptions& options) : PeftExport(options) {
     for (const AdaptedModule& module : modules_) rank_ = std::max(rank_, rank_of(adapter(module)));
     for (const AdaptedModule& module : modules_)

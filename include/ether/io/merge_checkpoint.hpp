@@ -218,9 +218,9 @@ class CheckpointMerge {
 
 /// Writes the checkpoint `base` with W' = H_out W H_in in place of every adapted W: computed in
 /// double, rounded once. Every other tensor and file is as it was. The output appears whole or not
-/// at all. Throws io_error, format_error, parameter_error, shape_error before or after computing, and
-/// what options.progress throws, up to the moment the output gets its name; the base and the adapters
-/// are only read.
+/// at all. Throws io_error, format_error, parameter_error, shape_error before or after computing,
+/// and what options.progress throws, up to the moment the output gets its name; the base and the
+/// adapters are only read.
 inline MergeReport merge_checkpoint(const MergeOptions& options) {
   return detail::CheckpointMerge(options, detail::MergeDirection::merge).run();
 }

@@ -16,9 +16,9 @@ class OutputPlace {
  public:
   enum class Kind { file, directory };
 
-  /// `path` must not exist, or `replace` be set; a directory to be replaced must hold a checkpoint or
-  /// an adapter. It must not be, hold or lie inside one of `inputs`. Throws io_error for an empty
-  /// path; all else waits for check.
+  /// `path` must not exist, or `replace` be set; a directory to be replaced must hold a checkpoint
+  /// or an adapter. It must not be, hold or lie inside one of `inputs`. Throws io_error for an
+  /// empty path; all else waits for check.
   OutputPlace(const fs::path& path, Kind kind, bool replace, std::vector<fs::path> inputs)
       : kind_(kind), replace_(replace), inputs_(std::move(inputs)) {
     if (path.empty()) detail::fail<io_error>("the output's path is ''");

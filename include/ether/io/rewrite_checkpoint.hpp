@@ -31,8 +31,8 @@ class CheckpointRewrite {
   const std::vector<std::string>& warnings() const { return other_files_.warnings(); }
 
   /// Writes into the directory `to`, or the file where the base is one and `to_file`; only computes
-  /// where `to` is empty. `flush`: returns when all is on the disk. Throws io_error, with nothing to
-  /// be relied on in `to`; what `progress` throws.
+  /// where `to` is empty. `flush`: returns when all is on the disk. Throws io_error, and what
+  /// `progress` throws, with nothing to be relied on in `to`.
   void run(const fs::path& to, bool to_file, int threads, bool flush,
            const ProgressCallback& progress) {
     const bool write = !to.empty();
