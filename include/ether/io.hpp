@@ -8,6 +8,7 @@
 #include <ether/io/dtype.hpp>               // Dtype, conversion to and from double
 #include <ether/io/json.hpp>                // strict JSON
 #include <ether/io/safetensors.hpp>         // SafetensorsFile, SafetensorsHeader
+#include <ether/io/refusal.hpp>             // Refusal: what an option would permit
 #include <ether/io/output_place.hpp>        // OutputPlace: checked without writing
 #include <ether/io/staged_output.hpp>       // StagedOutput: whole or not at all
 #include <ether/io/write_safetensors.hpp>   // write_safetensors
@@ -19,6 +20,7 @@
 #include <ether/io/progress.hpp>            // Progress, ProgressCallback
 #include <ether/io/parallel.hpp>            // tasks on threads
 #include <ether/io/weight_transform.hpp>    // WeightTransform: adapters on a stored weight
+#include <ether/io/norm.hpp>                // Norm: of numbers of any size
 #include <ether/io/weight_change.hpp>       // how much of a weight changed
 #include <ether/io/other_files.hpp>         // what else is in a model's directory
 #include <ether/io/rewrite_plan.hpp>        // the pieces of the next

@@ -73,7 +73,9 @@ TEST_CASE("an exported LoRA is exact") {
     Setup s(c.c, c.fan_in_fan_out);
     if (c.rank > 32) {
       CHECK_REFUSED(ether::LoraExport(s.options), ether::parameter_error, "row_chunk",
-                    "4 input blocks", "rank 32", "--allow-large-rank");
+                    "4 input blocks", "rank 36");  // 32 of the input side, 4 of the output side
+      CHECK(test::refused_unless(ether::Refusal::Option::allow_large_rank,
+                                 [&] { ether::LoraExport lora(s.options); }));
       s.options.allow_large_rank = true;
     }
     const ether::LoraExport lora(s.options);
@@ -109,6 +111,40 @@ TEST_CASE("a LoRA in 16 bits") {
   ether::LoraExport(s.options).write();
   const ether::Checkpoint written(s.options.output / "adapter_model.safetensors");
   for (const auto& [name, tensor] : written.tensors()) CHECK(tensor.info->dtype == Dtype::bf16);
+}
+
+TEST_CASE("a LoRA with values that its dtype cannot hold") {
+  Setup s(config(Variant::ether, Sides::input, 4, 1));
+  const auto before = test::names_in(s.dir.path());
+  const auto write_base = [&](double value) {
+    test::SafetensorsBuilder file;
+    for (const auto& [name, weight] : s.weights) {
+      Matrix changed = weight;
+      if (name == "a.q") changed(3, 5) = value;
+      test::add(file, name + ".weight", test::Stored(Dtype::f64, changed));
+    }
+    test::write_file(s.options.base, file.file());
+  };
+  write_base(1e6);
+  s.options.dtype = Dtype::f16;
+  CHECK_REFUSED(ether::LoraExport(s.options).write(), ether::parameter_error, "module 'a.q'",
+                "beyond the range of F16", "choose a wider dtype");
+  s.options.dtype = Dtype::f32;
+  for (const double value : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+    write_base(value);
+    CHECK_REFUSED(ether::LoraExport(s.options).write(), ether::parameter_error, "module 'a.q'",
+                  "not finite in the base");
+  }
+  CHECK(test::names_in(s.dir.path()) == before);
+  write_base(1e6);
+  CHECK_NOTHROW(ether::LoraExport(s.options).write());
+}
+
+TEST_CASE("row_chunk on a weight stored as (in, out) is not exported") {
+  Setup s(config(Variant::ether, Sides::input, 4, 1, BlockLayout::row_chunk), true);
+  s.options.allow_large_rank = true;
+  CHECK_REFUSED(ether::LoraExport(s.options), ether::parameter_error, "module 'a.k'", "row_chunk",
+                "stored as (in, out)");
 }
 
 TEST_CASE("an exported HRA is exact") {

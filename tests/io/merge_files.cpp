@@ -21,8 +21,7 @@ TEST_CASE("a sharded model keeps its files") {
   auto out = snapshot(m.options.output);
   CHECK(report.bytes == [&] {
     std::uint64_t bytes = 0;
-    for (const auto& [name, content] : out)
-      if (name != "model.safetensors.index.json") bytes += content.size();
+    for (const auto& [name, content] : out) bytes += content.size();
     return bytes;
   }());
   for (const auto& [name, content] : base_before)
@@ -105,7 +104,9 @@ TEST_CASE("elements beyond the range of the dtype") {
   const auto beyond = (expected.array().abs() >= 65520).count();  // rounds to 65536
   REQUIRE(beyond > 0);
   CHECK(m.refused<ether::parameter_error>({"layers.0.k", std::to_string(beyond) + " of 96",
-                                           "range of F16", "--allow-overflow"}) == "");
+                                           "range of F16", "choose a wider dtype"}) == "");
+  CHECK(test::refused_unless(ether::Refusal::Option::allow_overflow,
+                             [&] { ether::merge_checkpoint(m.options); }));
   m.options.dry_run = true;
   CHECK(m.refused<ether::parameter_error>({"range of F16"}) == "");
   m.options.dry_run = false;
@@ -115,7 +116,12 @@ TEST_CASE("elements beyond the range of the dtype") {
   m.options.allow_overflow = m.options.replace = true;
   const auto report = ether::merge_checkpoint(m.options);
   CHECK(report.modules[0].overflowed == static_cast<std::uint64_t>(beyond));
-  CHECK(report.warnings.size() == 1);
+  REQUIRE(report.warnings.size() == 1);
+  CHECK_THAT(report.warnings[0], Catch::Matchers::ContainsSubstring("were written as infinities"));
+  m.options.dry_run = true;
+  CHECK_THAT(ether::merge_checkpoint(m.options).warnings.at(0),
+             Catch::Matchers::ContainsSubstring("become infinities"));
+  m.options.dry_run = false;
   const Matrix merged = test::read_matrix(ether::Checkpoint(m.options.output), "layers.0.k.weight");
   CHECK(merged.array().isInf().count() == beyond);
 
@@ -160,6 +166,14 @@ TEST_CASE("outputs and adapters that are refused") {
   CHECK(m.refused<ether::parameter_error>({"no adapter"}) == "");
   m.options.adapters = {m.dir / "absent"};
   CHECK(m.refused<ether::io_error>({"cannot open", "absent"}) == "");
+  m.options.adapters = {m.base};
+  CHECK(m.refused<ether::io_error>({m.base.string(), "no adapter", "adapter_config.json"}) == "");
+  m.options.adapters = {m.base / "config.json"};
+  CHECK(m.refused<ether::io_error>({"is a file; give the adapter's directory"}) == "");
+  m.save({{"layers.0.q", 5}});
+  m.options.adapters = {m.adapter};
+  m.options.output = m.dir / "out.safetensors";
+  CHECK(m.refused<ether::parameter_error>({"the base is a directory", "out.safetensors"}) == "");
 }
 
 TEST_CASE("a single file gives a file or a directory") {

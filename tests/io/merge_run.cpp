@@ -43,7 +43,7 @@ TEST_CASE("a dry run refuses the places that a merge refuses") {
                           Case{m.dir / "link", true, "symbolic link"},
                           Case{m.base / "out", true, "is, holds or lies inside"},
                           Case{m.adapter, true, "is, holds or lies inside"},
-                          Case{m.dir / "file", false, "exists; --force replaces it"},
+                          Case{m.dir / "file", false, "' exists"},
                           Case{m.dir / "file", true, "is not replaced by a directory"},
                           Case{m.dir / "mine", true, "without a checkpoint or an adapter"}}) {
       m.options.output = c.output, m.options.replace = c.replace, m.options.dry_run = dry_run;
@@ -97,4 +97,61 @@ TEST_CASE("a merge ended by its progress callback leaves nothing") {
     CHECK(calls == end);
     CHECK(test::names_in(m.dir.path()) == std::set<std::string>{"base model", "adapter"});
   }
+}
+
+TEST_CASE("the relative change of weights of any size") {
+  struct Case {
+    ether::Dtype dtype;
+    double size;
+  };
+  for (const Case& c : {Case{ether::Dtype::bf16, 3e19}, Case{ether::Dtype::bf16, 1e-24},
+                        Case{ether::Dtype::bf16, 1e-30}, Case{ether::Dtype::bf16, 1e36},
+                        Case{ether::Dtype::f32, 1e36}, Case{ether::Dtype::f32, 1e-30},
+                        Case{ether::Dtype::f64, 1e155}, Case{ether::Dtype::f64, 1e-200},
+                        Case{ether::Dtype::f64, 1e300}, Case{ether::Dtype::bf16, 1.0}}) {
+    CAPTURE(to_string(c.dtype), c.size);
+    ShardedModel m;
+    const test::Stored weight(c.dtype, test::random_matrix<double>(64, 48, 1) * c.size);
+    test::SafetensorsBuilder file;
+    test::add(file, "q.weight", weight);
+    m.options.base = m.dir / "one.safetensors";
+    test::write_file(m.options.base, file.file());
+    m.save({{"q", 5}}, 64, 48);
+    const auto report = ether::merge_checkpoint(m.options);
+    const test::Matrix unit = weight.values / c.size;
+    const test::Matrix merged =
+        test::read_matrix(ether::Checkpoint(m.options.output), "q.weight") / c.size;
+    const double change = (merged - unit).norm() / unit.norm();
+    CHECK(std::fabs(report.modules[0].relative_change - change) <= 1e-5 * change);
+  }
+}
+
+TEST_CASE("a strength that is too large is said to be") {
+  ShardedModel m;
+  m.options.strength = 8e307;
+  CHECK(m.refused<ether::format_error>({"infinite or not a number", "strength is too large"}) ==
+        "");
+}
+
+TEST_CASE("threads share the memory that a job may take") {
+  using ether::detail::threads_in_memory;
+  constexpr std::uint64_t mib = 1 << 20;
+  CHECK(threads_in_memory(2, mib, 0) == 2);
+  CHECK(threads_in_memory(1000, mib, 0) == 56);
+  CHECK(threads_in_memory(1000, mib, 100 * mib) == 256);
+  CHECK(threads_in_memory(16, 1000 * mib, 100 * mib) == 1);
+
+  // Several adapters of small and large blocks: sums of many rows, which cannot be fewer.
+  const ether::Index rows = 1024, cols = 1024;
+  ether::WeightTransform small(rows, cols, false), both(rows, cols, false);
+  const auto output = [&](ether::Index blocks) {
+    return ether::Adapter<double>::random(
+        test::config(ether::Variant::ether, ether::Sides::output, 1, blocks), rows, cols, 1);
+  };
+  small.apply(output(512));
+  CHECK(small.thread_bytes() <= 2 * mib);
+  both.apply(output(512));
+  both.apply(output(1));
+  CHECK(both.group_rows() == rows);
+  CHECK(both.thread_bytes() >= (512 + 1) * 8 * std::uint64_t(cols));
 }

@@ -32,6 +32,20 @@ TEST_CASE("a place that is free, or may be replaced") {
   CHECK(test::read_file(dir / "file") == "old");
 }
 
+TEST_CASE("a place behind a link and '..' is where the system finds it") {
+  const TemporaryDirectory dir;
+  fs::create_directories(dir / "far/away");
+  fs::create_directory_symlink(dir / "far/away", dir / "link");
+  const auto path = [&](const fs::path& given) {
+    return OutputPlace(given, Kind::directory, true, {}).path();
+  };
+  CHECK(path(dir / "link/../out") == dir / "far/out");
+  CHECK(path(dir / "link/..") == dir / "far");
+  CHECK(path(dir / "link/./out/") == dir / "far/away/out");
+  CHECK(path(dir / "link") == dir / "link");  // check refuses it
+  CHECK(path(dir / "none/../out") == dir / "out");
+}
+
 TEST_CASE("a place that is refused") {
   const TemporaryDirectory dir;
   write_file(dir / "file", "old");
@@ -53,7 +67,9 @@ TEST_CASE("a place that is refused") {
                 {dir / "mine/thesis.tex"}) == "");
   CHECK(refused(dir / "mine/out", Kind::file, true, "is, holds or lies inside", {dir / "mine"}) ==
         "");
-  CHECK(refused(dir / "file", Kind::file, false, "exists; --force replaces it") == "");
+  CHECK(refused(dir / "file", Kind::file, false, "' exists") == "");
+  CHECK(test::refused_unless(ether::Refusal::Option::replace,
+                             [&] { OutputPlace(dir / "file", Kind::file, false, {}).check(); }));
   CHECK(refused(dir / "file", Kind::directory, true, "not replaced by a directory") == "");
   CHECK(refused(dir / "mine", Kind::file, true, "not replaced by a file") == "");
   CHECK(refused(dir / "mine", Kind::directory, true, "without a checkpoint or an adapter") == "");

@@ -53,7 +53,7 @@ void print_diff_json(const DiffVerb& verb, const CheckpointDiff& diff, double se
               {"compared", diff.tensors.size()},
               {"identical", identical},
               {"tensors", std::move(tensors)},
-              {"seconds", seconds}});
+              {"seconds", json_seconds(seconds)}});
 }
 
 void print_diff_table(const DiffVerb& verb, const CheckpointDiff& diff) {

@@ -30,7 +30,7 @@ void print_json_report(const ExportVerb& verb, const Export& exported, double se
               {"dtype", to_string(verb.job.dtype)},
               {"bytes", exported.bytes()},
               {"warnings", exported.warnings()},
-              {"seconds", seconds}});
+              {"seconds", json_seconds(seconds)}});
 }
 
 /// Says the rank and the size before it writes.

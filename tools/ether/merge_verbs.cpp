@@ -43,7 +43,7 @@ void print_merge_json(const MergeVerb& verb, const MergeReport& report, double s
   json["bytes"] = report.bytes;
   json["verified_elements"] = report.verified;
   json["warnings"] = report.warnings;
-  json["seconds"] = seconds;
+  json["seconds"] = json_seconds(seconds);
   print_json(json);
 }
 
@@ -68,8 +68,8 @@ void print_merge_table(const MergeVerb& verb, const MergeReport& report, double 
   if (verb.job.dry_run)
     text += human_bytes(report.bytes) + " to write; nothing was written (--dry-run)";
   else
-    text += human_bytes(report.bytes) + " written in " + human_seconds(seconds) + ", " +
-            human_bytes(static_cast<std::uint64_t>(speed)) + "/s";
+    text += human_bytes(report.bytes) + " written in " + human_seconds(seconds) +
+            (seconds < 0.1 ? "" : ", " + human_bytes(static_cast<std::uint64_t>(speed)) + "/s");
   if (report.verified > 0) text += "; " + grouped(report.verified) + " elements verified";
   print(text + "\n");
 }
@@ -153,8 +153,8 @@ void add_options(CLI::App* app, MergeVerb& verb) {
       ->check(one_of({"keep", "f32", "f16", "bf16"}))
       ->group(computation);
   app->add_flag("--allow-overflow", verb.job.allow_overflow,
-                "write infinities where a value is beyond the dtype's range, or the base has "
-                "values that are not finite; otherwise these are errors")
+                "write infinities where a value is beyond the dtype's range, or the checkpoint "
+                "read has values that are not finite; otherwise these are errors")
       ->group(computation);
   if (merge)
     app->add_flag("--verify", verb.job.verify,
@@ -185,7 +185,8 @@ void add_verb_of(CLI::App& app, Job& job, const std::string& name, const VerbHel
 
 constexpr const char* columns =
     "The report has a line for each adapted weight: its name, (out, in), dtype, |W'-W|/|W|, "
-    "and the distances |H_in-I| and |H_out-I| (of the last adapter), in the Frobenius norm; "
+    "and the distances |H_in-I| and |H_out-I| (of the last adapter), in the Frobenius norm of the "
+    "whole H, sqrt(blocks) times the root mean square over its blocks; "
     "and how many elements overflowed, if any.";
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cmath>
 #include <optional>
 
 namespace ether::tool {
@@ -19,6 +20,9 @@ using Report = nlohmann::ordered_json;
 inline void print_json(const Report& report) {
   print(report.dump(2, ' ', false, Report::error_handler_t::replace) + "\n");
 }
+
+/// To the millisecond.
+inline double json_seconds(double seconds) { return std::round(seconds * 1000) / 1000; }
 
 /// Sums over some tensors, of all and of each dtype.
 struct DtypeTotals {

@@ -3,6 +3,7 @@
 /// Two checkpoints compared.
 
 #include <ether/io/checkpoint.hpp>
+#include <ether/io/norm.hpp>
 #include <ether/io/parallel.hpp>
 #include <ether/io/progress.hpp>
 
@@ -43,23 +44,25 @@ inline void compare_values(const Checkpoint::Tensor& a, const Checkpoint::Tensor
                            TensorDiff& diff) {
   const Index count = static_cast<Index>(a.info->bytes() / (size_t(bit_size(a.info->dtype)) / 8));
   const Index a_size = bit_size(a.info->dtype) / 8, b_size = bit_size(b.info->dtype) / 8;
-  double x[conversion_run], y[conversion_run], squares = 0, difference = 0;
+  double x[conversion_run], y[conversion_run];
+  Norm all, difference;
   for (Index i = 0; i < count; i += conversion_run) {
     const Index run = std::min(conversion_run, count - i);
     widen(a.info->dtype, a.data() + i * a_size, run, x);
     widen(b.info->dtype, b.data() + i * b_size, run, y);
     for (Index j = 0; j < run; ++j) {
       if (x[j] == y[j] || (std::isnan(x[j]) && std::isnan(y[j]))) {
-        if (std::isfinite(x[j])) squares += x[j] * x[j];
+        if (std::isfinite(x[j])) all.add(x[j]);
         continue;
       }
       double d = std::fabs(x[j] - y[j]);
       if (std::isnan(d)) d = std::numeric_limits<double>::infinity();
       diff.max_absolute = std::max(diff.max_absolute, d);
-      difference += d * d, squares += std::isfinite(x[j]) ? x[j] * x[j] : 0;
+      difference.add(d);
+      if (std::isfinite(x[j])) all.add(x[j]);
     }
   }
-  if (difference > 0) diff.relative = std::sqrt(difference / squares);  // infinite for a = 0
+  diff.relative = Norm::ratio(difference, all);
 }
 
 inline void compare(const Checkpoint::Tensor& a, const Checkpoint::Tensor& b, TensorDiff& diff) {

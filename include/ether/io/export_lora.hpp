@@ -3,6 +3,7 @@
 /// An adapter as the LoRA that equals it, for programs that know LoRA.
 
 #include <ether/io/peft_export.hpp>
+#include <ether/io/weight_transform.hpp>
 
 namespace ether {
 
@@ -16,7 +17,11 @@ class LoraExport : public detail::PeftExport {
   /// Checks everything, the output's place too, and writes nothing. Throws as merge_checkpoint
   /// does; parameter_error for row_chunk with several input blocks unless options.allow_large_rank.
   explicit LoraExport(const ExportOptions& options) : PeftExport(options) {
-    for (const AdaptedModule& module : modules_) rank_ = std::max(rank_, rank_of(adapter(module)));
+    for (const AdaptedModule& module : modules_) {
+      const Adapter<double> a = adapter(module);
+      check(module, a);
+      rank_ = std::max(rank_, rank_of(a));
+    }
     for (const AdaptedModule& module : modules_)
       tensors_.push_back({tensor(module, "lora_A.weight", rank_, module.in),
                           tensor(module, "lora_B.weight", module.out, rank_)});
@@ -44,13 +49,21 @@ class LoraExport : public detail::PeftExport {
     return a.blocks(side) * (chunked ? a.blocks(side) : 1);
   }
 
-  Index rank_of(const Adapter<double>& a) const {
-    const Index input = pairs(a, Side::input);
-    if (input > a.blocks(Side::input) && !options_.allow_large_rank)
-      detail::fail<parameter_error>("block_layout row_chunk with ", a.blocks(Side::input),
-                                    " input blocks needs a LoRA of rank ",
-                                    input * a.terms(Side::input), "; --allow-large-rank writes it");
-    return a.terms(Side::input) * input + a.terms(Side::output) * pairs(a, Side::output);
+  static Index rank_of(const Adapter<double>& a) {
+    return a.terms(Side::input) * pairs(a, Side::input) +
+           a.terms(Side::output) * pairs(a, Side::output);
+  }
+
+  void check(const AdaptedModule& module, const Adapter<double>& a) const try {
+    detail::check_stored_layout(a.config(), file_.config().fan_in_fan_out);
+    if (pairs(a, Side::input) > a.blocks(Side::input) && !options_.allow_large_rank)
+      detail::refuse<parameter_error>(Refusal::Option::allow_large_rank,
+                                      "block_layout row_chunk with ", a.blocks(Side::input),
+                                      " input blocks needs a LoRA of rank ", rank_of(a));
+  } catch (const Refusal&) {
+    throw;
+  } catch (const parameter_error& e) {
+    detail::fail<parameter_error>("module '", module.name, "': ", e.what());
   }
 
   /// {A (rank, in), B (out, rank)}.
@@ -63,11 +76,6 @@ class LoraExport : public detail::PeftExport {
     EigenContext ctx(1);
     const PreparedAdapter<EigenBackend<double>> prepared(ctx, a);
     const Reflection<double> h = prepared.reflection(within), g = prepared.reflection(across);
-    if (stored_transposed && h.terms() != 0 && g.step != 0)
-      detail::fail<parameter_error>(
-          "module '", module.name,
-          "': block_layout row_chunk is not supported with fan_in_fan_out");
-
     const Index rows = a.width(across), cols = a.width(within);
     Matrix right = Matrix::Zero(rank_, cols), left = Matrix::Zero(rows, rank_);
     const bool chunked = h.step != 0;
@@ -101,8 +109,9 @@ class LoraExport : public detail::PeftExport {
         right.row(p) += g.coefficient(k, block) * g.unit(k, o) * row.transpose();
       }
     }
-    if (stored_transposed) return {left.transpose(), right.transpose()};
-    return {std::move(right), std::move(left)};
+    if (!stored_transposed) return {std::move(right), std::move(left)};
+    left.transposeInPlace(), right.transposeInPlace();
+    return {std::move(left), std::move(right)};
   }
 };
 

@@ -26,8 +26,14 @@ class CheckpointMerge {
       AdapterFile& adapter = *adapters_.back();
       if (options.strength) adapter.set_strength(*options.strength);
       append(report_.warnings, adapter.warnings());
-      for (const AdaptedModule& module : adapter.match(base_)) add(module, adapter);
+      const auto modules = adapter.match(base_);
+      append(report_.warnings, storage_warnings(base_, modules, adapter.config().fan_in_fan_out));
+      for (const AdaptedModule& module : modules) add(module, adapter);
     }
+    if (!base_.is_file() && options_.output.extension() == ".safetensors")
+      fail<parameter_error>("the output is '", options_.output.string(),
+                            "', but the base is a directory, so the output is one too; give a "
+                            "name without .safetensors");
     check_tied_head();
   }
 
@@ -48,12 +54,9 @@ class CheckpointMerge {
       return report_;
     }
     StagedOutput output(place());
-    output.require_space(rewrite.bytes());
-    try {
+    output.fill(rewrite.bytes(), [&] {
       rewrite.run(output.staging(), to_file(), options_.threads, options_.flush, options_.progress);
-    } catch (const write_error& e) {
-      fail<io_error>(e.what(), "; the output needs ", rewrite.bytes(), " bytes");
-    }
+    });
     finish_report(weights);
     if (options_.verify && direction_ == MergeDirection::merge)
       verify(Checkpoint(output.staging()));
@@ -148,8 +151,7 @@ class CheckpointMerge {
         report.input_distance = distance_to_identity(adapter, Side::input);
         report.output_distance = distance_to_identity(adapter, Side::output);
       }
-      if (change.squared_weight > 0)
-        report.relative_change = std::sqrt(change.squared_change / change.squared_weight);
+      report.relative_change = Norm::ratio(change.change, change.weight);
       check(report, change);
       report_.modules.push_back(std::move(report));
     }
@@ -161,8 +163,8 @@ class CheckpointMerge {
                                    "': " + std::to_string(change.nonfinite) + " of " +
                                    std::to_string(module.out * module.in) +
                                    " elements are infinite or not a number before rounding, as the "
-                                   "base's weight has such elements";
-      if (!options_.allow_overflow) fail<format_error>(sentence, "; --allow-overflow writes them");
+                                   "base's weight has such elements, or the strength is too large";
+      if (!options_.allow_overflow) refuse<format_error>(Refusal::Option::allow_overflow, sentence);
       report_.warnings.push_back(sentence);
     }
     if (change.overflowed == 0) return;
@@ -171,10 +173,9 @@ class CheckpointMerge {
                                  std::to_string(module.out * module.in) +
                                  " elements are beyond the range of " + to_string(module.dtype);
     if (!options_.allow_overflow)
-      fail<parameter_error>(sentence,
-                            "; choose a wider --dtype, or --allow-overflow to write them "
-                            "as infinities");
-    report_.warnings.push_back(sentence + " and were written as infinities");
+      refuse<parameter_error>(Refusal::Option::allow_overflow, sentence, "; choose a wider dtype");
+    report_.warnings.push_back(sentence + (options_.dry_run ? " and become infinities"
+                                                            : " and were written as infinities"));
   }
 
   void verify(const Checkpoint& merged) {

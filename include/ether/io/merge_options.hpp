@@ -2,6 +2,7 @@
 
 /// What merge and unmerge are asked for, and what they report.
 
+#include <ether/inverse.hpp>
 #include <ether/io/dtype.hpp>
 #include <ether/io/file.hpp>
 #include <ether/io/progress.hpp>
@@ -24,7 +25,7 @@ struct MergeOptions {
   bool replace = false;            ///< an existing output
   bool verify = false;             ///< what a merge wrote: read it again, compare with plain loops
   bool allow_overflow = false;     ///< write infinities where a dtype's range ends
-  double max_condition = 1000;     ///< unmerge refuses a block above it
+  double max_condition = ether::max_condition;  ///< unmerge refuses a block above it
   bool flush = true;  ///< have the output on the disk before it gets its name; without, it is whole
                       ///< after a crash of this program, but perhaps not after one of the machine
   int threads = 0;    ///< 0: one for each processor

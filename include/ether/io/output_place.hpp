@@ -3,6 +3,7 @@
 /// The place of an output, checked without writing to it.
 
 #include <ether/io/file.hpp>
+#include <ether/io/refusal.hpp>
 
 #include <sys/statvfs.h>
 
@@ -23,14 +24,13 @@ class OutputPlace {
       : kind_(kind), replace_(replace), inputs_(std::move(inputs)) {
     if (path.empty()) detail::fail<io_error>("the output's path is ''");
     try {
-      path_ = fs::absolute(path).lexically_normal();
+      path_ = resolved(fs::absolute(path));
     } catch (const fs::filesystem_error& e) {
       detail::fail_io("find", path, e.code().value());
     }
-    if (path_.filename().empty()) path_ = path_.parent_path();  // "out/"
   }
 
-  /// Absolute, without "." and "..".
+  /// Absolute, without "." and ".."; all but the last part without links, where that exists.
   const fs::path& path() const { return path_; }
   fs::path parent() const { return path_.parent_path(); }
   Kind kind() const { return kind_; }
@@ -74,6 +74,17 @@ class OutputPlace {
   }
 
  private:
+  /// As the system finds it: ".." after a link leads to where the link points.
+  static fs::path resolved(fs::path path) {
+    while (path.has_relative_path() && (path.filename().empty() || path.filename() == "."))
+      path = path.parent_path();  // "out/", "out/."
+    std::error_code error;
+    const bool named = path.filename() != "..";
+    const fs::path known = fs::canonical(named ? path.parent_path() : path, error);
+    if (error) return path.lexically_normal();  // check says what is missing
+    return named ? known / path.filename() : known;
+  }
+
   /// Whether `inner` is `outer` or lies in it; both canonical.
   static bool within(const fs::path& inner, const fs::path& outer) {
     const auto [end, rest] = std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end());
@@ -93,7 +104,7 @@ class OutputPlace {
   /// What is there must be what this output may replace.
   void check_replaced() const {
     const std::string output = "the output " + detail::quoted(path_);
-    if (!replace_) detail::fail<io_error>(output, " exists; --force replaces it");
+    if (!replace_) detail::refuse<io_error>(Refusal::Option::replace, output, " exists");
     const bool is_directory = fs::is_directory(path_);
     if (is_directory != (kind_ == Kind::directory))
       detail::fail<io_error>(output, " exists and is ",

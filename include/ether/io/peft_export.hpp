@@ -71,6 +71,9 @@ class PeftExport {
       warnings_.insert(warnings_.end(), some->begin(), some->end());
     if (options.strength) file_.set_strength(*options.strength);
     modules_ = file_.match(base_);
+    const bool transposed = file_.config().fan_in_fan_out;
+    for (std::string& warning : storage_warnings(base_, modules_, transposed))
+      warnings_.push_back(std::move(warning));
     if (!options.output.empty()) place().check();
   }
 
@@ -100,21 +103,18 @@ class PeftExport {
   }
 
   /// fill(module) gives the values of the module's tensors, in their order; it is called from
-  /// several threads. Throws io_error.
+  /// several threads. Throws io_error; parameter_error for values that the dtype cannot hold.
   template <class Fill>
   void write(Fill&& fill) const {
     const SafetensorsHeader packed = header();
+    const std::string json = config_.dump(2) + "\n";
     StagedOutput output(place());
-    output.require_space(packed.file_bytes());
-    try {
+    output.fill(packed.file_bytes() + json.size(), [&] {
       write_tensors(output.staging() / AdapterFile::tensors_name, packed, fill);
-      const std::string json = config_.dump(2) + "\n";
       OutputFile config_file(output.staging() / AdapterFile::config_name);
       config_file.write(0, json.data(), json.size());
       config_file.flush();
-    } catch (const write_error& e) {
-      fail<io_error>(e.what(), "; the output needs ", packed.file_bytes(), " bytes");
-    }
+    });
     output.commit();
   }
 
@@ -141,6 +141,19 @@ class PeftExport {
     return {options_.output, OutputPlace::Kind::directory, options_.replace, std::move(inputs)};
   }
 
+  /// As many as can hold a module's factors at once, in double and as written.
+  int threads() const {
+    std::uint64_t factors = 0, largest = 0;
+    for (std::size_t m = 0; m < modules_.size(); ++m) {
+      std::uint64_t bytes = 0;
+      for (const TensorInfo& t : tensors_[m])
+        bytes += t.shape[0] * t.shape[1] * (8 + std::uint64_t(bit_size(options_.dtype)) / 8);
+      factors = std::max(factors, bytes);
+      largest = std::max(largest, modules_[m].weight.info->bytes());
+    }
+    return threads_in_memory(options_.threads, factors, largest);
+  }
+
   template <class Fill>
   void write_tensors(const fs::path& path, const SafetensorsHeader& packed, Fill&& fill) const {
     std::map<std::string, std::uint64_t> places;
@@ -150,12 +163,15 @@ class PeftExport {
     file.write(0, text.data(), text.size());
     std::mutex mutex;
     Progress state{0, packed.file_bytes() - packed.data_begin};
-    for_each_task(thread_count(options_.threads), modules_.size(), [&](std::size_t m, int) {
+    for_each_task(threads(), modules_.size(), [&](std::size_t m, int) {
       const std::vector<DenseMatrix> values = fill(modules_[m]);
       for (std::size_t t = 0; t < values.size(); ++t) {
         std::vector<std::byte> bytes(static_cast<std::size_t>(values[t].size()) *
                                      static_cast<std::size_t>(bit_size(options_.dtype) / 8));
-        narrow(options_.dtype, values[t].data(), values[t].size(), bytes.data());
+        if (!narrow(options_.dtype, values[t].data(), values[t].size(), bytes.data()))
+          fail<parameter_error>("module '", modules_[m].name, "': values beyond the range of ",
+                                to_string(options_.dtype),
+                                ", or not finite in the base; choose a wider dtype");
         file.write(places.at(tensors_[m][t].name), bytes.data(), bytes.size());
         const std::lock_guard<std::mutex> lock(mutex);
         state.bytes_done += bytes.size();

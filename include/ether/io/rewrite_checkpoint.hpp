@@ -24,7 +24,7 @@ class CheckpointRewrite {
 
   /// Bytes of the output.
   std::uint64_t bytes() const {
-    std::uint64_t bytes = other_files_.bytes();
+    std::uint64_t bytes = other_files_.bytes() + index_text().size();
     for (const Shard& shard : plan_.shards) bytes += shard.bytes;
     return bytes;
   }
@@ -48,7 +48,7 @@ class CheckpointRewrite {
     std::mutex mutex;
     constexpr std::uint64_t flush_bytes = 32 << 20;
     std::uint64_t flushed = 0;
-    threads = detail::thread_count(threads);
+    threads = detail::threads_in_memory(threads, plan_.thread_bytes, plan_.largest_weight);
     plan_.interleave(threads);
     std::vector<EigenContext> contexts;
     for (int t = 0; t < threads; ++t) contexts.emplace_back(1);
@@ -161,16 +161,21 @@ class CheckpointRewrite {
     return base_.is_file() ? Checkpoint::single_name : shard.input->path().filename();
   }
 
-  /// The index, with the new size of all tensors.
-  void write_index(const fs::path& to) const {
-    if (base_.index().is_null()) return;
+  /// The index, with the new size of all tensors; empty where there is none.
+  std::string index_text() const {
+    if (base_.index().is_null()) return {};
     std::uint64_t total = base_.total_size();
     for (const auto& [name, weight] : plan_.weights)
       total += *detail::tensor_bytes(weight->result->dtype, weight->from.info->shape) -
                weight->from.info->bytes();
     detail::Json index = base_.index();
     index["metadata"]["total_size"] = total;
-    const std::string text = index.dump(2) + "\n";
+    return index.dump(2) + "\n";
+  }
+
+  void write_index(const fs::path& to) const {
+    const std::string text = index_text();
+    if (text.empty()) return;
     OutputFile output(to / Checkpoint::index_name);
     output.write(0, text.data(), text.size());
     output.flush();

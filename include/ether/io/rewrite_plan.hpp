@@ -58,6 +58,8 @@ struct RewritePlan {
   std::vector<Shard> shards;
   std::map<std::string, std::unique_ptr<Weight>> weights;
   std::vector<Task> tasks;
+  std::uint64_t thread_bytes = 0;    // memory that a task takes, at most
+  std::uint64_t largest_weight = 0;  // bytes
 
   /// `wanted` are tensors of `base`. Both must outlive this.
   RewritePlan(const Checkpoint& base, TransformedWeights& wanted) {
@@ -132,7 +134,10 @@ struct RewritePlan {
     auto weight = std::make_unique<Weight>();
     weight->from = from, weight->offset = offset, weight->result = &result;
     const auto rows = static_cast<Index>(from.info->shape[0]);
-    const auto group = result.transform()->group_rows();
+    const auto transform = result.transform();
+    const Index group = transform->group_rows();
+    thread_bytes = std::max(thread_bytes, transform->thread_bytes());
+    largest_weight = std::max(largest_weight, from.info->bytes());
     const std::uint64_t row_bytes = from.info->bytes() / from.info->shape[0];
     for (Index first = 0; first < rows; first += group) {
       Task task{shard, row_bytes * static_cast<std::uint64_t>(std::min(group, rows - first))};

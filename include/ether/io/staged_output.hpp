@@ -37,8 +37,12 @@ class OutputLock {
   Descriptor file_;
 };
 
+inline Descriptor open_directory(const fs::path& path) {
+  return Descriptor(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
 inline void flush_directory(const fs::path& path) {
-  const Descriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const Descriptor directory = open_directory(path);
   if (directory.get() < 0 || (::fsync(directory.get()) != 0 && errno != EINVAL))
     fail_io("flush", path);
 }
@@ -66,6 +70,7 @@ class StagedOutput {
       fs::remove_all(staging_);
       place_.check();  // again, now that no other process can change it
       if (place_.kind() == Kind::directory) fs::create_directory(staging_);
+      parent_ = detail::open_directory(parent);  // none where it may not be read
     } catch (const fs::filesystem_error& e) {
       detail::fail_io("prepare the output", path(), e.code().value());
     }
@@ -83,8 +88,17 @@ class StagedOutput {
   /// Where to write: for a directory the directory, for a file the file, which is yet to be made.
   const fs::path& staging() const { return staging_; }
 
-  /// Throws io_error where the disk has less than `bytes` free.
-  void require_space(std::uint64_t bytes) const { place_.check_space(bytes); }
+  /// Calls write(), which fills staging() with `bytes` bytes. Throws io_error that names them where
+  /// the disk has less free, before or while it writes.
+  template <class Write>
+  void fill(std::uint64_t bytes, Write&& write) const {
+    place_.check_space(bytes);
+    try {
+      write();
+    } catch (const detail::write_error& e) {
+      detail::fail<io_error>(e.what(), "; the output needs ", bytes, " bytes");
+    }
+  }
 
   /// Gives the output its name. Files in it must have been flushed. Throws io_error.
   void commit() {
@@ -101,7 +115,7 @@ class StagedOutput {
     std::error_code ignored;  // the output is in place
     fs::remove_all(staging_, ignored);
     fs::remove_all(replaced_, ignored);
-    detail::flush_directory(place_.parent());
+    if (parent_.get() >= 0) (void)::fsync(parent_.get());
   }
 
  private:
@@ -133,6 +147,7 @@ class StagedOutput {
   OutputPlace place_;
   fs::path staging_, replaced_;
   std::optional<detail::OutputLock> lock_;
+  detail::Descriptor parent_;
   bool committed_ = false;
 };
 
