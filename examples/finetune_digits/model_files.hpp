@@ -41,17 +41,21 @@ inline Network load_network(const fs::path& directory) {
   return network;
 }
 
-/// `adapters` of every layer; all have the same variant, sides and strength.
+/// `adapters` of every layer; all are of one configuration but for the number of blocks, which is
+/// the same on both sides.
 inline void save_adapters(const fs::path& directory,
                           const std::vector<ether::Adapter<float>>& adapters) {
+  const ether::AdapterConfig& of_all = adapters[0].config();
   ether::AdapterFileConfig config;
-  config.variant = adapters[0].config().variant;
-  config.sides = adapters[0].config().sides;
-  config.num_blocks = adapters[0].config().input_blocks;
+  config.variant = of_all.variant, config.sides = of_all.sides;
+  config.num_blocks = of_all.input_blocks;
+  config.block_layout = of_all.layout, config.strength = of_all.strength;
   std::vector<std::pair<std::string, ether::Adapter<float>>> modules;
-  for (std::size_t l = 0; l < adapters.size(); ++l) {
-    config.num_blocks_pattern[module_name(l)] = adapters[l].config().input_blocks;
-    modules.emplace_back(module_name(l), adapters[l]);
+  for (const auto& adapter : adapters) {
+    const std::string module = module_name(modules.size());
+    if (const Index blocks = adapter.config().input_blocks; blocks != config.num_blocks)
+      config.num_blocks_pattern[module] = blocks;
+    modules.emplace_back(module, adapter);
   }
   ether::save_adapter(directory, config, modules, /*replace=*/true);
 }

@@ -45,15 +45,30 @@ Tensors plus_without(const std::string& left_out) {
 #define REFUSED(config, tensors, ...) \
   CHECK_REFUSED(s.read(config, tensors), ether::format_error, s.path.string(), __VA_ARGS__)
 
+#define REFUSED_BY(call, ...) CHECK_REFUSED(call, ether::format_error, s.path.string(), __VA_ARGS__)
+
 }  // namespace
 
 TEST_CASE("a directory that is no adapter") {
   const Setup s;
-  CHECK_REFUSED(AdapterFile(s.path), ether::io_error, "adapter_model.safetensors", "No such file");
+  CHECK_REFUSED(AdapterFile(s.path), ether::io_error, "adapter_config.json", "No such file");
   write_adapter(s.path, ether_input, Tensors().ones("m.ether_u", 4, 3));
   CHECK_NOTHROW(AdapterFile(s.path));
   fs::remove(s.path / "adapter_config.json");
-  CHECK_REFUSED(AdapterFile(s.path), ether::io_error, "adapter_config.json", "No such file");
+  CHECK_REFUSED(AdapterFile(s.path), ether::io_error,
+                "'" + s.path.string() + "' is no adapter: it has no adapter_config.json");
+  CHECK_REFUSED(AdapterFile(s.path / "adapter_model.safetensors"), ether::io_error,
+                "is a file; give the adapter's directory");
+  write_adapter(s.path, ether_input, Tensors());
+  CHECK_REFUSED(AdapterFile(s.path), ether::format_error, "adapter_model.safetensors",
+                "has no tensors");
+  write_adapter(s.path, R"({"peft_type": "LORA", "r": 8})", Tensors());
+  CHECK_REFUSED(AdapterFile(s.path), ether::format_error, "peft_type is \"LORA\"",
+                "expected \"ETHER\": ether reads its own");
+  fs::remove(s.path / "adapter_model.safetensors");
+  write_adapter(s.path, ether_input, Tensors());
+  fs::remove(s.path / "adapter_model.safetensors");
+  CHECK_REFUSED(AdapterFile(s.path), ether::io_error, "adapter_model.safetensors", "No such file");
   test::write_file(s.path / "adapter_config.json", "");
   CHECK_REFUSED(AdapterFile(s.path), ether::format_error, "adapter_config.json", "not a JSON");
   write_adapter(s.path, ether_input, Tensors());
@@ -207,4 +222,28 @@ TEST_CASE("warnings of the configuration are the adapter's, and its strength can
   CHECK(file.adapter<double>("m", 8, 12).config().strength == 2);
   CHECK_REFUSED(file.adapter<double>("m", 8, 16), ether::parameter_error, "module 'm'", "(4, 3)",
                 "12 wide", "input width is 16");
+}
+
+TEST_CASE("a module that the adapter lacks") {
+  const Setup s;
+  Tensors tensors;
+  for (const char* name : {"a", "b", "c", "d"}) tensors.ones(std::string(name) + ".ether_u", 4, 3);
+  const AdapterFile file = s.read(ether_input, tensors);
+  REFUSED_BY(file.adapter<float>("nosuch", 12, 12), "no module 'nosuch'", "4, as 'a', 'b', 'c'");
+  REFUSED_BY(file.width("nosuch", Side::input), "no module 'nosuch'");
+}
+
+TEST_CASE("a suffix in num_blocks_pattern that fits no module is told") {
+  const Setup s;
+  const auto warnings = [&](const std::string& pattern) {
+    return s
+        .read(adapter_config("ether", "input", 4, "\"num_blocks_pattern\":" + pattern),
+              Tensors().ones("l.m.ether_u", 4, 3))
+        .warnings();
+  };
+  CHECK(warnings(R"({"m": 4})").empty());
+  CHECK(warnings("null").empty());
+  const auto told = warnings(R"({"m": 4, "q_prj": 2})");
+  REQUIRE(told.size() == 1);
+  CHECK_THAT(told[0], Catch::Matchers::ContainsSubstring("'q_prj'"));
 }

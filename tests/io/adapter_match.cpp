@@ -110,7 +110,39 @@ TEST_CASE("fan_in_fan_out: the weight is stored as (in, out)") {
   CHECK_REFUSED(s.match("", {"c_attn"}), ether::parameter_error, "12 wide",
                 "(12, 8), input width 8", "fan_in_fan_out must be true");
   CHECK_REFUSED(s.match(swapped, {"c_attn"}, "both", 8, 12), ether::parameter_error, "8 wide",
-                "input width 12");
+                "input width 12", "fan_in_fan_out must be false");
+  for (const std::string& members : {std::string(), swapped})  // which does not help here
+    CHECK(test::refusal<ether::parameter_error>([&] { s.match(members, {"c_attn"}, "input", 16); },
+                                                {"fan_in_fan_out"}) != "");
+}
+
+TEST_CASE("a bias tells when a weight is stored the other way round") {
+  const test::TemporaryDirectory dir;
+  Tensors base;
+  base.ones("a.weight", 4, 6).add("a.bias", "F32", {6}, std::string(24, '\0'));
+  base.ones("b.weight", 4, 6).add("b.bias", "F32", {6}, std::string(24, '\0'));
+  base.ones("right.weight", 4, 6).add("right.bias", "F32", {4}, std::string(16, '\0'));
+  base.ones("square.weight", 4, 4).add("square.bias", "F32", {4}, std::string(16, '\0'));
+  test::write_file(dir / "base.safetensors", base.file());
+  const ether::Checkpoint checkpoint(dir / "base.safetensors");
+  const auto warnings = [&](std::vector<std::string> names, bool fan_in_fan_out) {
+    std::vector<ether::AdaptedModule> modules;
+    for (const std::string& name : names)
+      modules.push_back(ether::AdapterFile::find_weight(checkpoint, name, fan_in_fan_out));
+    return ether::detail::storage_warnings(checkpoint, modules, fan_in_fan_out);
+  };
+  using Texts = std::vector<std::string>;
+  CHECK(warnings({"right", "square"}, false) == Texts{});
+  CHECK(warnings({"a", "b", "square"}, true) == Texts{});
+  CHECK(warnings({"a", "right"}, false) ==
+        Texts{"'a.bias' has 6 elements, but the weight is (4, 6), out 4: is it stored as (in, "
+              "out)? Then fan_in_fan_out must be true"});
+  CHECK(warnings({"b", "a"}, false) ==
+        Texts{"'b.bias' has 6 elements, but the weight is (4, 6), out 4, and 1 other likewise: is "
+              "it stored as (in, out)? Then fan_in_fan_out must be true"});
+  CHECK(warnings({"right"}, true) ==
+        Texts{"'right.bias' has 4 elements, but the weight is (4, 6), out 6: is it stored as (out, "
+              "in)? Then fan_in_fan_out must be false"});
 }
 
 TEST_CASE("a module with tensors that target_modules does not select") {

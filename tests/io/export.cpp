@@ -7,6 +7,7 @@ using ether::BlockLayout;
 using ether::Dtype;
 using ether::Sides;
 using ether::Variant;
+namespace fs = std::filesystem;
 using test::config;
 using test::Index;
 using test::Matrix;
@@ -72,7 +73,9 @@ TEST_CASE("an exported LoRA is exact") {
     Setup s(c.c, c.fan_in_fan_out);
     if (c.rank > 32) {
       CHECK_REFUSED(ether::LoraExport(s.options), ether::parameter_error, "row_chunk",
-                    "4 input blocks", "rank 32", "--allow-large-rank");
+                    "4 input blocks", "rank 36");  // 32 of the input side, 4 of the output side
+      CHECK(test::refused_unless(ether::Refusal::Option::allow_large_rank,
+                                 [&] { ether::LoraExport lora(s.options); }));
       s.options.allow_large_rank = true;
     }
     const ether::LoraExport lora(s.options);
@@ -81,8 +84,7 @@ TEST_CASE("an exported LoRA is exact") {
     lora.write();
     const ether::Checkpoint written(s.options.output / "adapter_model.safetensors");
     CHECK(written.tensors().size() == 4);
-    CHECK(lora.bytes() ==
-          std::filesystem::file_size(s.options.output / "adapter_model.safetensors"));
+    CHECK(lora.bytes() == fs::file_size(s.options.output / "adapter_model.safetensors"));
     for (const auto& [name, weight] : s.weights) {
       const Matrix a = test::read_matrix(written, "base_model.model." + name + ".lora_A.weight");
       const Matrix b = test::read_matrix(written, "base_model.model." + name + ".lora_B.weight");
@@ -111,10 +113,50 @@ TEST_CASE("a LoRA in 16 bits") {
   for (const auto& [name, tensor] : written.tensors()) CHECK(tensor.info->dtype == Dtype::bf16);
 }
 
+TEST_CASE("a LoRA with values that its dtype cannot hold") {
+  Setup s(config(Variant::ether, Sides::input, 4, 1));
+  const auto before = test::names_in(s.dir.path());
+  const auto write_base = [&](double value) {
+    test::SafetensorsBuilder file;
+    for (const auto& [name, weight] : s.weights) {
+      Matrix changed = weight;
+      if (name == "a.q") changed(3, 5) = value;
+      test::add(file, name + ".weight", test::Stored(Dtype::f64, changed));
+    }
+    test::write_file(s.options.base, file.file());
+  };
+  write_base(1e6);
+  s.options.dtype = Dtype::f16;
+  CHECK_REFUSED(ether::LoraExport(s.options).write(), ether::parameter_error, "module 'a.q'",
+                "beyond the range of F16", "choose a wider dtype");
+  s.options.dtype = Dtype::f32;
+  for (const double value : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+    write_base(value);
+    CHECK_REFUSED(ether::LoraExport(s.options).write(), ether::parameter_error, "module 'a.q'",
+                  "not finite in the base");
+  }
+  CHECK(test::names_in(s.dir.path()) == before);
+  write_base(1e6);
+  CHECK_NOTHROW(ether::LoraExport(s.options).write());
+}
+
+TEST_CASE("row_chunk on a weight stored as (in, out) is not exported") {
+  Setup s(config(Variant::ether, Sides::input, 4, 1, BlockLayout::row_chunk), true);
+  s.options.allow_large_rank = true;
+  CHECK_REFUSED(ether::LoraExport(s.options), ether::parameter_error, "module 'a.k'", "row_chunk",
+                "stored as (in, out)");
+}
+
 TEST_CASE("an exported HRA is exact") {
   Setup s(config(Variant::ether, Sides::input, 4, 1));
-  CHECK(ether::export_hra(s.options) == 4);
-  const ether::Checkpoint written(s.options.output / "adapter_model.safetensors");
+  const ether::HraExport hra(s.options);
+  CHECK(hra.rank() == 4);
+  CHECK(hra.modules() == 2);
+  CHECK(test::names_in(s.dir.path()) == std::set<std::string>{"adapter", "base.safetensors"});
+  hra.write();
+  const fs::path file = s.options.output / "adapter_model.safetensors";
+  CHECK(hra.bytes() == fs::file_size(file));
+  const ether::Checkpoint written(file);
   CHECK(written.tensors().size() == 2);
   for (const auto& [name, weight] : s.weights) {
     const Matrix u = test::read_matrix(written, "base_model.model." + name + ".hra_u");
@@ -136,7 +178,7 @@ TEST_CASE("adapters that HRA cannot express") {
   const auto refused = [](const Setup& s, std::initializer_list<std::string> parts) {
     const auto before = test::snapshot(s.dir.path());
     std::string result =
-        test::refusal<ether::parameter_error>([&] { ether::export_hra(s.options); }, parts);
+        test::refusal<ether::parameter_error>([&] { (void)ether::HraExport(s.options); }, parts);
     return test::snapshot(s.dir.path()) == before ? result : "files have changed";
   };
   CHECK(refused(Setup(config(Variant::ether_plus, Sides::input, 4, 1)),
@@ -149,6 +191,29 @@ TEST_CASE("adapters that HRA cannot express") {
   CHECK(refused(Setup(config(Variant::ether, Sides::input, 4, 1), true), {"fan_in_fan_out"}) == "");
   CHECK(refused(Setup(config(Variant::ether, Sides::input, 4, 1), false, 2),
                 {"number of blocks", "4", "2"}) == "");
+}
+
+TEMPLATE_TEST_CASE("an export checks its place before it writes, and tells what is odd", "",
+                   ether::LoraExport, ether::HraExport) {
+  Setup s(config(Variant::ether, Sides::input, 4, 1));
+  const fs::path json = s.options.adapter / "adapter_config.json";
+  auto odd = nlohmann::json::parse(test::read_file(json));
+  odd["colour"] = "red";
+  test::write_file(json, odd.dump());
+  const auto before = test::snapshot(s.dir.path());
+  const TestType exported(s.options);
+  REQUIRE(exported.warnings().size() == 1);
+  CHECK_THAT(exported.warnings()[0], Catch::Matchers::ContainsSubstring("'colour'"));
+
+  s.options.output = s.dir / "absent/out";
+  CHECK_REFUSED(TestType(s.options), ether::io_error, "does not exist");
+  s.options.output = s.options.adapter;
+  s.options.replace = true;
+  CHECK_REFUSED(TestType(s.options), ether::io_error, "is, holds or lies inside");
+  s.options.output = "";
+  CHECK(TestType(s.options).rank() == 4);
+  CHECK_REFUSED(TestType(s.options).write(), ether::io_error, "path is ''");
+  CHECK(test::snapshot(s.dir.path()) == before);
 }
 
 TEST_CASE("target_modules select the adapted modules and no others") {

@@ -79,6 +79,140 @@ TEST_CASE("init writes an adapter for the selected modules") {
   CHECK(ether::AdapterFile(options.output).modules().size() == 2);
 }
 
+TEST_CASE("a fresh ETHER+ adapter changes no bit, zeros neither") {
+  const TemporaryDirectory dir;
+  for (const bool fan_in_fan_out : {false, true})
+    for (const Dtype dtype : {Dtype::f64, Dtype::bf16}) {
+      CAPTURE(fan_in_fan_out, to_string(dtype));
+      Matrix weight = test::random_matrix<double>(12, 20, 4);
+      weight(3, 7) = 0, weight(4, 8) = -0.0, weight(5, 9) = 1e-300;
+      test::SafetensorsBuilder file;
+      test::add(file, "q.weight", Stored(dtype, weight));
+      test::write_file(dir / "base.safetensors", file.file());
+      ether::InitOptions options;
+      options.base = dir / "base.safetensors", options.output = dir / "adapter";
+      options.config.variant = ether::Variant::ether_plus;
+      options.config.sides = ether::Sides::both;
+      options.config.num_blocks = 2;
+      options.config.fan_in_fan_out = fan_in_fan_out;
+      options.config.target_modules.emplace(std::vector<std::string>{"q"});
+      options.replace = true;
+      ether::init_adapter(options);
+      ether::MergeOptions merge;
+      merge.base = options.base, merge.adapters = {options.output};
+      merge.output = dir / "out.safetensors", merge.replace = merge.verify = true;
+      const auto same = [&] {
+        const Checkpoint a(merge.base), b(merge.output);
+        return std::memcmp(a.find("q.weight")->data(), b.find("q.weight")->data(),
+                           a.find("q.weight")->info->bytes()) == 0;
+      };
+      CHECK(ether::merge_checkpoint(merge).modules[0].relative_change == 0);
+      CHECK(same());
+      CHECK(ether::unmerge_checkpoint(merge).modules[0].relative_change == 0);
+      CHECK(same());
+      merge.adapters.push_back(options.output);
+      ether::merge_checkpoint(merge);
+      CHECK(same());
+    }
+}
+
+TEST_CASE("blocks of a trained ETHER+ adapter that stayed the identity") {
+  const TemporaryDirectory dir;
+  Matrix weight = test::random_matrix<double>(8, 12, 4);
+  weight(2, 3) = weight(2, 9) = 0;
+  test::SafetensorsBuilder file;
+  test::add(file, "q.weight", Stored(Dtype::f64, weight));
+  test::write_file(dir / "base.safetensors", file.file());
+  auto config = test::config(ether::Variant::ether_plus, ether::Sides::input, 2, 1);
+  auto adapter = ether::Adapter<float>::random(config, 8, 12, 5);
+  adapter.parameters(ether::Side::input)(1, 8) += 0.1f;  // of the second block
+  ether::save_adapter<float>(dir / "adapter", test::file_config(config), {{"q", adapter}});
+  ether::MergeOptions merge;
+  merge.base = dir / "base.safetensors", merge.adapters = {dir / "adapter"};
+  merge.output = dir / "out.safetensors";
+  ether::merge_checkpoint(merge);
+  const Matrix merged = test::read_matrix(Checkpoint(merge.output), "q.weight");
+  CHECK((merged.leftCols(6).array() == weight.leftCols(6).array()).all());
+  CHECK((merged.rightCols(6).array() != weight.rightCols(6).array()).any());
+}
+
+TEST_CASE("init refuses names that fit nothing, and a layout that merge refuses") {
+  const TemporaryDirectory dir;
+  test::SafetensorsBuilder file;
+  file.ones("l.q_proj.weight", 4, 8).ones("l.v_proj.weight", 4, 8);
+  file.add("l.q_proj.bias", "F32", {8}, std::string(32, '\0'));
+  test::write_file(dir / "base.safetensors", file.file());
+  ether::InitOptions options;
+  options.base = dir / "base.safetensors", options.output = dir / "adapter";
+  const auto target = [&](std::vector<std::string> names) {
+    options.config.target_modules.emplace(std::move(names));
+  };
+  const auto before = test::names_in(dir.path());
+  target({"q_proj", "v_prj"});
+  CHECK_REFUSED(ether::init_adapter(options), ether::format_error, "'v_prj'", "selects none");
+  target({"lm_head"});
+  CHECK_REFUSED(ether::init_adapter(options), ether::format_error, "'lm_head'", "tied");
+  target({"q_proj"});
+  options.config.num_blocks_pattern["v_proj"] = 2;
+  CHECK_REFUSED(ether::init_adapter(options), ether::format_error, "num_blocks_pattern",
+                "'v_proj'");
+  options.config.num_blocks_pattern.clear();
+  options.config.num_blocks = 2, options.config.fan_in_fan_out = true;
+  options.config.block_layout = ether::BlockLayout::row_chunk;
+  CHECK_REFUSED(ether::init_adapter(options), ether::parameter_error, "module 'l.q_proj'",
+                "row_chunk with 2 input blocks", "stored as (in, out)");
+  options.config.fan_in_fan_out = false;
+  int calls = 0;
+  for (int end = 1; end <= 3; ++end) {  // before it computes, while it writes, before its name
+    options.progress = [&](const ether::Progress&) {
+      if (++calls == end) throw ether::io_error("enough");
+    };
+    calls = 0;
+    CHECK_REFUSED(ether::init_adapter(options), ether::io_error, "enough");
+  }
+  CHECK(test::names_in(dir.path()) == before);
+  options.progress = {};
+  const auto report = ether::init_adapter(options);
+  REQUIRE(report.warnings.size() == 1);
+  CHECK_THAT(report.warnings[0], Catch::Matchers::ContainsSubstring("'l.q_proj.bias'"));
+}
+
+TEST_CASE("init tells what is odd in the base") {
+  const TemporaryDirectory dir;
+  test::SafetensorsBuilder file;
+  file.ones("q.weight", 4, 4);
+  test::write_file(dir / "model.safetensors", file.file());
+  test::write_file(dir / "model.safetensors.index.json", "{}");  // the single file is read
+  const TemporaryDirectory out;
+  ether::InitOptions options;
+  options.base = dir.path(), options.output = out / "adapter";
+  options.config.target_modules.emplace("all-linear");
+  const auto report = ether::init_adapter(options);
+  REQUIRE(report.warnings.size() == 1);
+  CHECK_THAT(report.warnings[0], Catch::Matchers::ContainsSubstring("index.json"));
+}
+
+TEST_CASE("a comparison tells how far it is, and can be ended") {
+  const TemporaryDirectory dir;
+  test::SafetensorsBuilder file;
+  file.ones("a", 2, 3).ones("b", 1, 1).add("none", "F32", {0}, "");
+  test::write_file(dir / "a.safetensors", file.file());
+  const Checkpoint a(dir / "a.safetensors");
+  std::vector<std::uint64_t> done;
+  ether::diff_checkpoints(a, a, 1, [&](const ether::Progress& p) {
+    CHECK(p.bytes_total == 28);
+    done.push_back(p.bytes_done);
+  });
+  CHECK(done == std::vector<std::uint64_t>{24, 28, 28});
+  int calls = 0;
+  const auto end = [&](const ether::Progress&) {
+    ++calls;
+    throw ether::io_error("enough");
+  };
+  CHECK_REFUSED(ether::diff_checkpoints(a, a, 1, end), ether::io_error, "enough");
+  CHECK(calls == 1);
+}
+
 TEST_CASE("checkpoints that are the same") {
   test::SafetensorsBuilder a, b;
   a.ones("x", 2, 3).add("i", "I32", {2}, "12345678").add("none", "F32", {0}, "");
@@ -89,6 +223,23 @@ TEST_CASE("checkpoints that are the same") {
   for (const auto& tensor : same.tensors) CHECK(tensor.same_bytes);
   const Matrix nan = Matrix::Constant(2, 2, not_a_number);
   CHECK_FALSE(diff(one(Dtype::f32, nan), one(Dtype::f32, nan)).differs(0));
+}
+
+TEST_CASE("differences of numbers of any size") {
+  const Matrix ones = test::random_matrix<double>(7, 5, 1);
+  for (const double size : {1e-300, 1e-162, 1e-100, 1.0, 1e100, 1e155, 1e300}) {
+    CAPTURE(size);
+    const Matrix a = ones * size;
+    for (const double change : {1e-5, 1.0, 1e5}) {
+      const auto found = diff(one(Dtype::f64, a), one(Dtype::f64, a * (1 + change))).tensors[0];
+      CHECK(std::fabs(found.relative - change) <= 1e-9 * change);
+    }
+  }
+  // All sizes in one tensor: the largest counts.
+  Matrix a(1, 3), b(1, 3);
+  a << 1e-200, 1, 1e200;
+  b << 1e-200, 2, 1.5e200;
+  CHECK(std::fabs(diff(one(Dtype::f64, a), one(Dtype::f64, b)).tensors[0].relative - 0.5) < 1e-9);
 }
 
 TEST_CASE("checkpoints that differ") {

@@ -1,13 +1,9 @@
 // What merging does to files: shards, everything beside them, and what is refused.
 
 #include "io/support/check_message.hpp"
-#include "io/support/model.hpp"
+#include "io/support/sharded_model.hpp"
 
 using ether::Dtype;
-using ether::Sides;
-using ether::Variant;
-using test::config;
-using test::Index;
 namespace fs = std::filesystem;
 using test::Matrix;
 using test::snapshot;
@@ -15,73 +11,8 @@ using test::Stored;
 using test::TemporaryDirectory;
 using test::write_file;
 
-namespace {
-
-const auto plus_both = config(Variant::ether_plus, Sides::both, 2, 2);
-
-/// A model of two shards in a directory; layers.0.q and layers.0.k in the first are adapted.
-struct Sharded {
-  TemporaryDirectory dir;
-  fs::path base = dir / "base model", adapter = dir / "adapter";
-  ether::MergeOptions options;
-  Stored q{Dtype::bf16, test::random_matrix<double>(8, 12, 1)};
-  Stored k{Dtype::f16, test::random_matrix<double>(8, 12, 2)};
-
-  Sharded() {
-    fs::create_directories(base / "assets");
-    test::SafetensorsBuilder first, second;
-    test::add(first, "layers.0.q.weight", q);
-    test::add(first, "layers.0.k.weight", k);
-    first.ones("norm.weight", 1, 5);
-    second.ones("lm_head.weight", 4, 4);
-    write_file(base / "model-1.safetensors", first.file());
-    write_file(base / "model-2.safetensors", second.file());
-    write_index(2 * 96 * 2 + 5 * 4 + 16 * 4);
-    write_file(base / "config.json", R"({"tie_word_embeddings": false})");
-    write_file(base / "assets" / "t\xc3\xb6kens.txt", "a\nb\n");
-    write_file(base / ".hidden", "");
-    save({{"layers.0.q", 5}, {"layers.0.k", 6}});
-    options.base = base, options.adapters = {adapter}, options.output = dir / "out";
-    options.verify = true;
-  }
-
-  void write_index(int total) {
-    write_file(
-        base / "model.safetensors.index.json",
-        R"({"metadata":{"total_size":)" + std::to_string(total) +
-            R"(,"by":"hand"},"weight_map":{"layers.0.q.weight":"model-1.safetensors",)"
-            R"("layers.0.k.weight":"model-1.safetensors","norm.weight":"model-1.safetensors",)"
-            R"("lm_head.weight":"model-2.safetensors"}})");
-  }
-
-  void save(const std::vector<std::pair<std::string, int>>& modules, Index out = 8, Index in = 12) {
-    std::vector<std::pair<std::string, ether::Adapter<float>>> adapters;
-    for (const auto& [name, seed] : modules)
-      adapters.emplace_back(
-          name, test::random_adapter<float>(plus_both, out, in, static_cast<std::uint64_t>(seed)));
-    ether::save_adapter(adapter, test::file_config(plus_both), adapters, /*replace=*/true);
-  }
-
-  Matrix expected(const Stored& weight, std::uint64_t seed) const {
-    return test::Oracle(test::random_adapter<float>(plus_both, 8, 12, seed), weight.values)
-        .merged();
-  }
-
-  /// A merge that must be refused and leave everything as it is.
-  template <class Error>
-  std::string refused(std::initializer_list<std::string> parts) {
-    const auto before = snapshot(dir.path());
-    const std::string result =
-        test::refusal<Error>([&] { ether::merge_checkpoint(options); }, parts);
-    if (snapshot(dir.path()) != before) return "files have changed";
-    return result;
-  }
-};
-
-}  // namespace
-
 TEST_CASE("a sharded model keeps its files") {
-  Sharded m;
+  test::ShardedModel m;
   const auto base_before = snapshot(m.base);
   const auto report = ether::merge_checkpoint(m.options);
   CHECK(snapshot(m.base) == base_before);
@@ -90,8 +21,7 @@ TEST_CASE("a sharded model keeps its files") {
   auto out = snapshot(m.options.output);
   CHECK(report.bytes == [&] {
     std::uint64_t bytes = 0;
-    for (const auto& [name, content] : out)
-      if (name != "model.safetensors.index.json") bytes += content.size();
+    for (const auto& [name, content] : out) bytes += content.size();
     return bytes;
   }());
   for (const auto& [name, content] : base_before)
@@ -117,7 +47,7 @@ TEST_CASE("a sharded model keeps its files") {
 }
 
 TEST_CASE("total_size is written right") {
-  Sharded m;
+  test::ShardedModel m;
   m.write_index(17);
   m.options.dtype = Dtype::f32;
   const auto report = ether::merge_checkpoint(m.options);
@@ -131,7 +61,7 @@ TEST_CASE("total_size is written right") {
 }
 
 TEST_CASE("links in a base become files") {
-  Sharded m;
+  test::ShardedModel m;
   const fs::path blobs = m.dir / "blobs";
   fs::create_directory(blobs);
   for (const char* name : {"model-1.safetensors", "config.json"}) {
@@ -155,7 +85,7 @@ TEST_CASE("links in a base become files") {
 }
 
 TEST_CASE("other weight files are copied and warned of") {
-  Sharded m;
+  test::ShardedModel m;
   write_file(m.base / "pytorch_model.bin", "old");
   const auto report = ether::merge_checkpoint(m.options);
   REQUIRE(report.warnings.size() == 1);
@@ -163,32 +93,8 @@ TEST_CASE("other weight files are copied and warned of") {
   CHECK(test::read_file(m.options.output / "pytorch_model.bin") == "old");
 }
 
-TEST_CASE("a dry run writes nothing and reports the same") {
-  Sharded m;
-  const auto wet = ether::merge_checkpoint(m.options);
-  const auto before = snapshot(m.dir.path());
-  m.options.output = "";
-  const auto dry = ether::merge_checkpoint(m.options);
-  CHECK(snapshot(m.dir.path()) == before);
-  REQUIRE(dry.modules.size() == 2);
-  CHECK(dry.modules[0].relative_change == wet.modules[0].relative_change);
-  CHECK(dry.bytes == wet.bytes);
-}
-
-TEST_CASE("a merge ended by its progress callback leaves nothing") {
-  Sharded m;
-  int calls = 0;
-  m.options.threads = 1;  // others may still finish a task and say so
-  m.options.progress = [&](const ether::Progress& p) {
-    CHECK(p.bytes_done <= p.bytes_total);
-    if (++calls == 2) throw ether::io_error("enough");
-  };
-  CHECK(m.refused<ether::io_error>({"enough"}) == "");
-  CHECK(calls == 2);
-}
-
 TEST_CASE("elements beyond the range of the dtype") {
-  Sharded m;
+  test::ShardedModel m;
   m.k = Stored(Dtype::f16, Matrix::Constant(8, 12, 60000));
   test::SafetensorsBuilder first;
   test::add(first, "layers.0.q.weight", m.q);
@@ -198,17 +104,24 @@ TEST_CASE("elements beyond the range of the dtype") {
   const auto beyond = (expected.array().abs() >= 65520).count();  // rounds to 65536
   REQUIRE(beyond > 0);
   CHECK(m.refused<ether::parameter_error>({"layers.0.k", std::to_string(beyond) + " of 96",
-                                           "range of F16", "--allow-overflow"}) == "");
-  m.options.output = "";
+                                           "range of F16", "choose a wider dtype"}) == "");
+  CHECK(test::refused_unless(ether::Refusal::Option::allow_overflow,
+                             [&] { ether::merge_checkpoint(m.options); }));
+  m.options.dry_run = true;
   CHECK(m.refused<ether::parameter_error>({"range of F16"}) == "");
-  m.options.output = m.dir / "out";
+  m.options.dry_run = false;
   m.options.dtype = Dtype::bf16;
   CHECK_NOTHROW(ether::merge_checkpoint(m.options));
   m.options.dtype = {};
   m.options.allow_overflow = m.options.replace = true;
   const auto report = ether::merge_checkpoint(m.options);
   CHECK(report.modules[0].overflowed == static_cast<std::uint64_t>(beyond));
-  CHECK(report.warnings.size() == 1);
+  REQUIRE(report.warnings.size() == 1);
+  CHECK_THAT(report.warnings[0], Catch::Matchers::ContainsSubstring("were written as infinities"));
+  m.options.dry_run = true;
+  CHECK_THAT(ether::merge_checkpoint(m.options).warnings.at(0),
+             Catch::Matchers::ContainsSubstring("become infinities"));
+  m.options.dry_run = false;
   const Matrix merged = test::read_matrix(ether::Checkpoint(m.options.output), "layers.0.k.weight");
   CHECK(merged.array().isInf().count() == beyond);
 
@@ -222,7 +135,7 @@ TEST_CASE("elements beyond the range of the dtype") {
 }
 
 TEST_CASE("a tied output head is not adapted in vain") {
-  Sharded m;
+  test::ShardedModel m;
   m.save({{"lm_head", 5}}, 4, 4);
   CHECK_NOTHROW(ether::merge_checkpoint(m.options));
   m.options.replace = true;
@@ -233,7 +146,7 @@ TEST_CASE("a tied output head is not adapted in vain") {
 }
 
 TEST_CASE("outputs and adapters that are refused") {
-  Sharded m;
+  test::ShardedModel m;
   for (const fs::path& output :
        {m.base, m.base / "out", m.dir.path(), m.adapter / "out", m.adapter})
     for (const bool replace : {false, true}) {
@@ -253,10 +166,18 @@ TEST_CASE("outputs and adapters that are refused") {
   CHECK(m.refused<ether::parameter_error>({"no adapter"}) == "");
   m.options.adapters = {m.dir / "absent"};
   CHECK(m.refused<ether::io_error>({"cannot open", "absent"}) == "");
+  m.options.adapters = {m.base};
+  CHECK(m.refused<ether::io_error>({m.base.string(), "no adapter", "adapter_config.json"}) == "");
+  m.options.adapters = {m.base / "config.json"};
+  CHECK(m.refused<ether::io_error>({"is a file; give the adapter's directory"}) == "");
+  m.save({{"layers.0.q", 5}});
+  m.options.adapters = {m.adapter};
+  m.options.output = m.dir / "out.safetensors";
+  CHECK(m.refused<ether::parameter_error>({"the base is a directory", "out.safetensors"}) == "");
 }
 
 TEST_CASE("a single file gives a file or a directory") {
-  Sharded m;
+  test::ShardedModel m;
   test::SafetensorsBuilder builder;
   test::add(builder, "layers.0.q.weight", m.q);
   m.options.base = m.dir / "one.safetensors";

@@ -111,7 +111,7 @@ TEST_CASE("an output that exists needs to be replaced on purpose") {
   for (const Kind kind : {Kind::file, Kind::directory})
     for (const char* name : {"file", "empty"})
       CHECK_REFUSED(StagedOutput(dir / name, kind, false, {}), ether::io_error,
-                    "'" + (dir / name).string() + "' exists", "--force");
+                    "'" + (dir / name).string() + "' exists");
   CHECK(names_in(dir.path()) == before);
   CHECK(read_file(dir / "file") == "old");
 
@@ -221,7 +221,7 @@ TEST_CASE("a place where nothing can be written") {
   const test::Unprivileged user;
   if (!user) return;
   CHECK_REFUSED(StagedOutput(dir / "closed/out", Kind::file, false, {}), ether::io_error,
-                "cannot create", "Permission denied");
+                "cannot write to", "Permission denied");
   CHECK(names_in(dir / "closed").empty());
 }
 
@@ -233,10 +233,26 @@ TEST_CASE("more bytes than the disk has") {
   const TemporaryDirectory dir;
   {
     const StagedOutput output(dir / "out", Kind::directory, false, {});
-    CHECK_NOTHROW(output.require_space(0));
-    CHECK_NOTHROW(output.require_space(1));
-    CHECK_REFUSED(output.require_space(std::uint64_t{1} << 62), ether::io_error, "out'",
+    CHECK_NOTHROW(output.fill(0, [] {}));
+    CHECK_NOTHROW(output.fill(1, [] {}));
+    CHECK_REFUSED(output.fill(std::uint64_t{1} << 62, [] {}), ether::io_error, "out'",
                   "4611686018427387904 bytes", "free");
   }
   CHECK(names_in(dir.path()).empty());
+}
+
+TEST_CASE("an output in a directory that may be written but not read") {
+  const TemporaryDirectory dir;
+  fs::create_directory(dir / "drop box");
+  fs::permissions(dir.path(), fs::perms(0755));
+  fs::permissions(dir / "drop box", fs::perms(0333));
+  {
+    const test::Unprivileged user;
+    if (!user) return;
+    for (const Kind kind : {Kind::file, Kind::directory})
+      CHECK_NOTHROW(
+          write_output(dir / "drop box" / (kind == Kind::file ? "f" : "d"), kind, false, "text"));
+  }
+  fs::permissions(dir / "drop box", fs::perms(0777));
+  CHECK(names_in(dir / "drop box") == Names{"d", "f"});
 }

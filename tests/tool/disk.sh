@@ -21,6 +21,9 @@ limited() { # EXPECTED-SENTENCE ARGUMENTS...
 limited "cannot write" "${job[@]}" --out limited
 limited "; the output needs 7995600 bytes" "${job[@]}" --out limited.safetensors
 limited "; the output needs " export-lora --base zeros.safetensors --adapter adapter --out limited
+"$helpers/make_checkpoint" zeros wide.safetensors 4000 # sparse
+limited "; the output needs " init --base wide.safetensors --out limited --target-modules all-linear \
+  --sides both --dtype f64 --variant ether_plus
 
 # --- A full disk ---
 # shellcheck disable=SC2016  # expanded by the inner shell

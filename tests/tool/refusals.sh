@@ -50,6 +50,12 @@ refused "No such file" merge --base inputs/directory --adapter none "${out[@]}"
 refused "model.safetensors" merge --base full --adapter inputs/plain "${out[@]}"
 refused "" merge --base inputs/directory --adapter inputs/file.safetensors "${out[@]}"
 refused "not a regular file" inspect /dev/null
+refused "File name too long" inspect "$(printf 'x%.0s' {1..300})"
+refused "is a file; give the adapter's directory" merge --base inputs/directory \
+  --adapter inputs/file.safetensors "${out[@]}"
+refused "'inputs/directory' is no adapter: it has no adapter_config.json" merge \
+  --base inputs/directory --adapter inputs/directory "${out[@]}"
+merge "the base is a directory" --out name.safetensors
 refused "No such file" inspect none
 refused "No such file" diff inputs/directory none
 refused 'no\nsuch\x1b file' inspect $'no\nsuch\x1b file'
@@ -93,6 +99,12 @@ rm -rf o
 # --- Adapters and bases that do not fit ---
 refused "down_proj" merge --base inputs/gpt2 --adapter inputs/plain "${out[@]}"
 run 0 init --base inputs/gpt2 --out wide --target-modules c_attn --quiet # without fan_in_fan_out
+errs "'h.0.attn.c_attn.bias' has 96 elements, but the weight is (32, 96), out 32: is it stored as"
+for verb in merge export-lora; do
+  run 0 $verb --base inputs/gpt2 --adapter wide "${out[@]}" --quiet
+  errs "Then fan_in_fan_out must be true"
+  rm -rf o
+done
 "$helpers/make_checkpoint" gpt2 other
 run 0 init --base inputs/gpt2 --out turned --target-modules c_attn --fan-in-fan-out --quiet
 sed -i 's/"fan_in_fan_out": true/"fan_in_fan_out": false/' turned/adapter_config.json
@@ -100,15 +112,25 @@ refused "fan_in_fan_out" merge --base inputs/gpt2 --adapter turned "${out[@]}"
 refused "divide the width" init --base inputs/directory "${out[@]}" --target-modules q_proj \
   --num-blocks 5
 refused "selects none" init --base inputs/directory "${out[@]}" --target-modules none
+refused "'v_prj'" init --base inputs/directory "${out[@]}" --target-modules q_proj,v_prj
+refused "'v_proj'" init --base inputs/directory "${out[@]}" --target-modules q_proj \
+  --num-blocks-pattern v_proj=2
+refused "row_chunk" init --base inputs/gpt2 "${out[@]}" --target-modules c_attn --fan-in-fan-out \
+  --block-layout row_chunk --num-blocks 2
 run 0 init --base inputs/large.safetensors --out big --target-modules big --quiet
+refused "; --allow-overflow" merge --base inputs/large.safetensors --adapter big "${out[@]}" \
+  --dtype f16
 refused "beyond the range of F16" merge --base inputs/large.safetensors --adapter big "${out[@]}" \
   --dtype f16
+refused "beyond the range of F16" export-lora --base inputs/large.safetensors --adapter big \
+  "${out[@]}" --dtype f16 --quiet
 refused "beyond the range of F16" merge --base inputs/large.safetensors --adapter big --dry-run \
   --dtype f16
 refused "module 'model.layers.0.mlp.down_proj'" unmerge --merged inputs/directory \
   --adapter inputs/plain --strength 0.5 "${out[@]}"
 refused "condition" unmerge --merged inputs/directory --adapter inputs/plain --strength 0.4 \
   --max-condition 4 "${out[@]}"
+errs "; --max-condition allows more"
 run 0 unmerge --merged inputs/directory --adapter inputs/plain --strength 0.4 --max-condition 5.5 \
   --out o --quiet
 rm -rf o

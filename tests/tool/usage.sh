@@ -78,6 +78,10 @@ for blocks in 0 -4 1.5 x 1073741825 ""; do
 done
 wrong init "${job[@]}" --num-blocks-pattern q_proj
 wrong init "${job[@]}" --num-blocks-pattern =4
+wrong init "${job[@]}" --num-blocks-pattern q_proj=4 --num-blocks-pattern q_proj=2
+errs "'q_proj'"
+wrong init "${job[@]}" --target-modules all-linear
+errs "all-linear"
 wrong init "${job[@]}" --seed -1
 wrong init "${job[@]}" --seed 18446744073709551616
 wrong init "${job[@]}" --strength nan

@@ -73,6 +73,7 @@ check "directories are copied" cmp inputs/directory/assets/notes.txt merged/asse
 run 0 merge --base inputs/directory --adapter inputs/plain --out merged --force --threads 1
 says "|W'-W|/|W|"
 says "4 modules; "
+check "no speed of a moment" test -z "$(grep 'written in 0.0.*/s' stdout)"
 run 0 merge --base inputs/directory --adapter inputs/plus --adapter inputs/plain --out two
 says "adapters"
 run 0 merge --base inputs/sharded --adapter linear --adapter inputs/plain --out sharded \
@@ -150,6 +151,7 @@ json /bytes "$(wc -c <lora/adapter_model.safetensors)"
 run 0 init --base inputs/directory --out chunks --target-modules q_proj --block-layout row_chunk \
   --num-blocks 4
 run 1 export-lora --base inputs/directory --adapter chunks --out large
+errs "needs a LoRA of rank 16; --allow-large-rank writes it"
 run 0 export-lora --base inputs/directory --adapter chunks --out large --allow-large-rank --json
 json /rank 16
 run 0 export-hra --base inputs/directory --adapter inputs/plain --out hra --json

@@ -53,7 +53,7 @@ void print_diff_json(const DiffVerb& verb, const CheckpointDiff& diff, double se
               {"compared", diff.tensors.size()},
               {"identical", identical},
               {"tensors", std::move(tensors)},
-              {"seconds", seconds}});
+              {"seconds", json_seconds(seconds)}});
 }
 
 void print_diff_table(const DiffVerb& verb, const CheckpointDiff& diff) {
@@ -90,7 +90,12 @@ int run(const DiffVerb& verb) {
   const Checkpoint a(verb.a), b(verb.b);
   print_warnings(a.warnings());
   print_warnings(b.warnings());
-  const CheckpointDiff diff = diff_checkpoints(a, b, verb.common.threads);
+  CheckpointDiff diff;
+  {
+    ProgressBar bar(!verb.common.quiet);
+    remember_signals();
+    diff = diff_checkpoints(a, b, verb.common.threads, bar.callback());
+  }
   if (verb.common.json)
     print_diff_json(verb, diff, time.seconds());
   else if (!verb.common.quiet)

@@ -19,47 +19,35 @@ struct ExportVerb {
   std::string dtype = "f32";
 };
 
-/// What is or will be written.
-struct Exported {
-  Index rank;
-  std::size_t modules;
-  std::uint64_t bytes;
-};
-
-void print_json_report(const ExportVerb& verb, const Exported& exported,
-                       const std::vector<std::string>& warnings, double seconds) {
+template <class Export>
+void print_json_report(const ExportVerb& verb, const Export& exported, double seconds) {
   print_json({{"verb", verb.name},
               {"base", verb.base},
               {"adapter", verb.adapter},
               {"output", verb.output},
-              {"rank", exported.rank},
-              {"modules", exported.modules},
+              {"rank", exported.rank()},
+              {"modules", exported.modules()},
               {"dtype", to_string(verb.job.dtype)},
-              {"bytes", exported.bytes},
-              {"warnings", warnings},
-              {"seconds", seconds}});
-}
-
-std::string summary(const std::string& method, const Exported& exported) {
-  return method + " of rank " + std::to_string(exported.rank) + " for " +
-         counted(exported.modules, "module") + ", " + human_bytes(exported.bytes) + "\n";
+              {"bytes", exported.bytes()},
+              {"warnings", exported.warnings()},
+              {"seconds", json_seconds(seconds)}});
 }
 
 /// Says the rank and the size before it writes.
-Exported write_lora(const ExportVerb& verb, bool talk) {
-  const LoraExport lora(verb.job);
-  const Exported exported{lora.rank(), lora.modules(), lora.bytes()};
-  if (talk) print(summary("LoRA", exported));
-  lora.write();
-  return exported;
-}
-
-Exported write_hra(const ExportVerb& verb, bool talk) {
-  const Index rank = export_hra(verb.job);
-  const SafetensorsFile written(verb.job.output / AdapterFile::tensors_name);
-  const Exported exported{rank, written.tensors().size(), written.file().size()};
-  if (talk) print(summary("HRA", exported));
-  return exported;
+template <class Export>
+void write(const ExportVerb& verb, const std::string& method, ProgressBar& bar) {
+  const bool talk = !verb.common.quiet && !verb.common.json;
+  const Stopwatch time;
+  const Export exported(verb.job);
+  print_warnings(exported.warnings());
+  if (talk)
+    print(method + " of rank " + std::to_string(exported.rank()) + " for " +
+          counted(exported.modules(), "module") + ", " + human_bytes(exported.bytes()) + "\n");
+  exported.write();
+  bar.erase();
+  if (verb.common.json) print_json_report(verb, exported, time.seconds());
+  if (talk)
+    print("written to '" + printable(verb.output) + "' in " + human_seconds(time.seconds()) + "\n");
 }
 
 int run(ExportVerb& verb) {
@@ -67,21 +55,13 @@ int run(ExportVerb& verb) {
   job.base = verb.base, job.adapter = verb.adapter, job.output = verb.output;
   job.dtype = verb.dtype == "f32" ? Dtype::f32 : verb.dtype == "f16" ? Dtype::f16 : Dtype::bf16;
   job.threads = verb.common.threads;
-  const bool talk = !verb.common.quiet && !verb.common.json;
-
-  const Stopwatch time;
-  const std::vector<std::string> warnings = input_warnings(verb.base, verb.adapter);
-  print_warnings(warnings);
-  Exported exported{};
-  {
-    ProgressBar bar(!verb.common.quiet);
-    job.progress = bar.callback();
-    remember_signals();
-    exported = verb.name == "export-lora" ? write_lora(verb, talk) : write_hra(verb, talk);
-  }
-  if (verb.common.json) print_json_report(verb, exported, warnings, time.seconds());
-  if (talk)
-    print("written to '" + printable(verb.output) + "' in " + human_seconds(time.seconds()) + "\n");
+  ProgressBar bar(!verb.common.quiet);
+  job.progress = bar.callback();
+  remember_signals();
+  if (verb.name == "export-lora")
+    write<LoraExport>(verb, "LoRA", bar);
+  else
+    write<HraExport>(verb, "HRA", bar);
   return 0;
 }
 

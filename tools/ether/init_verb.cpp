@@ -80,10 +80,10 @@ int run(InitVerb& verb) {
   config.exclude_modules = modules(verb.excluded, verb.excluded_regex);
 
   const Stopwatch time;
-  const std::vector<std::string> warnings = input_warnings(verb.base);
-  print_warnings(warnings);
   remember_signals();
+  job.progress = [](const Progress&) { check_signals(); };
   const InitReport report = init_adapter(job);
+  print_warnings(report.warnings);
   if (verb.common.json) {
     print_json({{"verb", "init"},
                 {"base", verb.base},
@@ -92,8 +92,8 @@ int run(InitVerb& verb) {
                 {"modules", report.modules},
                 {"parameters", report.parameters},
                 {"dtype", to_string(job.dtype)},
-                {"warnings", warnings},
-                {"seconds", time.seconds()}});
+                {"warnings", report.warnings},
+                {"seconds", json_seconds(time.seconds())}});
   } else if (!verb.common.quiet) {
     std::string text;
     for (const std::string& module : report.modules) text += printable_name(module) + "\n";
@@ -228,6 +228,13 @@ void add_init_verb(CLI::App& app, Job& job) {
   added->callback([verb, &job] {
     if (verb->targets.empty() && verb->target_regex.empty())
       throw CLI::RequiredError("--target-modules or --target-regex");
+    for (const auto* names : {&verb->targets, &verb->excluded})
+      if (names->size() > 1 && std::count(names->begin(), names->end(), "all-linear") > 0)
+        throw CLI::ValidationError("all-linear is given together with other names");
+    std::set<std::string> suffixes;
+    for (const std::string& entry : verb->pattern)
+      if (const std::string suffix = parse_pattern(entry).first; !suffixes.insert(suffix).second)
+        throw CLI::ValidationError("--num-blocks-pattern gives '" + suffix + "' two numbers");
     job = [verb] { return run(*verb); };
   });
 }

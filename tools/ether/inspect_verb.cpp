@@ -133,8 +133,9 @@ void inspect_adapter(const InspectVerb& verb) {
       modules.push_back(json_of(m));
     else
       table.add({printable_name(name), shape(m.input_shape), shape(m.output_shape),
-                 std::to_string(m.parameters), number(m.input_distance), number(m.output_distance),
-                 number(m.smallest_cosine), std::to_string(m.lora_rank)});
+                 grouped(static_cast<std::uint64_t>(m.parameters)), number(m.input_distance),
+                 number(m.output_distance), number(m.smallest_cosine),
+                 grouped(static_cast<std::uint64_t>(m.lora_rank))});
   }
   if (verb.common.json) {
     Report sum = totals.json();
@@ -153,13 +154,14 @@ void inspect_adapter(const InspectVerb& verb) {
       text += field + ": " + printable(value.dump()) + "\n";
     text += "\n" + (table.empty() ? "" : table.text() + "\n");
     print(text + counted(file.modules().size(), "module") + ", " + totals.text() +
-          "The LoRA that equals it has rank " + std::to_string(rank) + ".\n");
+          "The LoRA that equals it has rank " + grouped(static_cast<std::uint64_t>(rank)) + ".\n");
   }
 }
 
 int run(const InspectVerb& verb) {
   const fs::path path = verb.path;
-  if (fs::is_directory(path) && fs::exists(path / AdapterFile::config_name))
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored) && fs::exists(path / AdapterFile::config_name, ignored))
     inspect_adapter(verb);
   else
     inspect_checkpoint(verb);
@@ -177,7 +179,8 @@ void add_inspect_verb(CLI::App& app, Job& job) {
        "shard it is in; then totals.\n\n"
        "Of an adapter: its configuration, and for each module the shapes of u and u_out (those of "
        "v and v_out are the same), the number of parameters, the distances |H-I| of both sides "
-       "in the Frobenius norm at the adapter's strength, the smallest |u.v| of unit vectors over "
+       "in the Frobenius norm of the whole H at the adapter's strength, the smallest |u.v| of unit "
+       "vectors over "
        "the blocks (ETHER+; near 0 a block is almost singular at strength 1), and the rank of the "
        "LoRA that equals it.",
        "ether inspect trained"});

@@ -6,6 +6,7 @@
 #include "text.hpp"
 #include "verbs.hpp"
 
+#include <ether/io/refusal.hpp>
 #include <ether/version.hpp>
 
 #include <new>
@@ -36,6 +37,22 @@ std::string sentence(const CLI::ParseError& e) {
   text.erase(text.find_last_not_of(" \n") + 1);
   for (std::size_t at; (at = text.find('\n')) != text.npos;) text.replace(at, 1, "; ");
   return text;
+}
+
+/// What the program's user can do about it.
+std::string remedy(const std::exception& e) {
+  if (dynamic_cast<const ill_conditioned*>(&e) != nullptr) return "; --max-condition allows more";
+  const auto* const refusal = dynamic_cast<const Refusal*>(&e);
+  if (refusal == nullptr) return {};
+  switch (refusal->option()) {
+    case Refusal::Option::replace:
+      return "; --force replaces it";
+    case Refusal::Option::allow_large_rank:
+      return "; --allow-large-rank writes it";
+    case Refusal::Option::allow_overflow:
+      return "; --allow-overflow writes them";
+  }
+  return {};
 }
 
 int run(int argc, char** argv) {
@@ -86,7 +103,7 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     print_error("not enough memory");
   } catch (const std::exception& e) {
-    print_error(e.what());
+    print_error(e.what() + remedy(e));
   }
   return failure;
 }

@@ -1,4 +1,3 @@
-#include "output_check.hpp"
 #include "report.hpp"
 #include "verbs.hpp"
 
@@ -18,7 +17,6 @@ struct MergeVerb {
   std::vector<std::string> adapters;
   double strength = 1;
   std::string dtype = "keep";
-  bool dry_run = false;
 };
 
 Report module_json(const ModuleReport& m) {
@@ -39,13 +37,13 @@ void print_merge_json(const MergeVerb& verb, const MergeReport& report, double s
   json[verb.name == "merge" ? "base" : "merged"] = verb.base;
   json["adapters"] = verb.adapters;
   json["output"] = verb.output.empty() ? Report() : Report(verb.output);
-  json["dry_run"] = verb.dry_run;
+  json["dry_run"] = verb.job.dry_run;
   json["modules"] = Report::array();
   for (const ModuleReport& module : report.modules) json["modules"].push_back(module_json(module));
   json["bytes"] = report.bytes;
   json["verified_elements"] = report.verified;
   json["warnings"] = report.warnings;
-  json["seconds"] = seconds;
+  json["seconds"] = json_seconds(seconds);
   print_json(json);
 }
 
@@ -67,11 +65,11 @@ void print_merge_table(const MergeVerb& verb, const MergeReport& report, double 
                short_number(m.output_distance), m.overflowed == 0 ? "" : grouped(m.overflowed)});
   const double speed = static_cast<double>(report.bytes) / std::max(seconds, 1e-6);
   std::string text = table.text() + "\n" + counted(report.modules.size(), "module") + "; ";
-  if (verb.dry_run)
+  if (verb.job.dry_run)
     text += human_bytes(report.bytes) + " to write; nothing was written (--dry-run)";
   else
-    text += human_bytes(report.bytes) + " written in " + human_seconds(seconds) + ", " +
-            human_bytes(static_cast<std::uint64_t>(speed)) + "/s";
+    text += human_bytes(report.bytes) + " written in " + human_seconds(seconds) +
+            (seconds < 0.1 ? "" : ", " + human_bytes(static_cast<std::uint64_t>(speed)) + "/s");
   if (report.verified > 0) text += "; " + grouped(report.verified) + " elements verified";
   print(text + "\n");
 }
@@ -80,16 +78,12 @@ int run(MergeVerb& verb) {
   MergeOptions& job = verb.job;
   job.base = verb.base;
   job.adapters.assign(verb.adapters.begin(), verb.adapters.end());
-  if (!verb.dry_run) job.output = verb.output;
+  job.output = verb.output;
   if (verb.dtype != "keep")
     job.dtype = verb.dtype == "f32" ? Dtype::f32 : verb.dtype == "f16" ? Dtype::f16 : Dtype::bf16;
   job.threads = verb.common.threads;
-  std::vector<fs::path> inputs = job.adapters;
-  inputs.push_back(job.base);
-  const bool check = verb.dry_run && !verb.output.empty();
 
   const Stopwatch time;
-  if (check) check_output(verb.output, job.replace, inputs, /*bytes=*/0);
   MergeReport report;
   {
     ProgressBar bar(!verb.common.quiet);
@@ -97,7 +91,6 @@ int run(MergeVerb& verb) {
     remember_signals();
     report = verb.name == "merge" ? merge_checkpoint(job) : unmerge_checkpoint(job);
   }
-  if (check) check_output(verb.output, job.replace, inputs, report.bytes);
   print_warnings(report.warnings);
   if (verb.common.json)
     print_merge_json(verb, report, time.seconds());
@@ -141,7 +134,7 @@ void add_options(CLI::App* app, MergeVerb& verb) {
          "whole machine")
       ->group(files);
   auto* const dry_run =
-      app->add_flag("--dry-run", verb.dry_run,
+      app->add_flag("--dry-run", verb.job.dry_run,
                     "check and compute everything and print the report; write nothing")
           ->group(files);
 
@@ -160,8 +153,8 @@ void add_options(CLI::App* app, MergeVerb& verb) {
       ->check(one_of({"keep", "f32", "f16", "bf16"}))
       ->group(computation);
   app->add_flag("--allow-overflow", verb.job.allow_overflow,
-                "write infinities where a value is beyond the dtype's range, or the base has "
-                "values that are not finite; otherwise these are errors")
+                "write infinities where a value is beyond the dtype's range, or the checkpoint "
+                "read has values that are not finite; otherwise these are errors")
       ->group(computation);
   if (merge)
     app->add_flag("--verify", verb.job.verify,
@@ -184,7 +177,7 @@ void add_verb_of(CLI::App& app, Job& job, const std::string& name, const VerbHel
   CLI::App* const added = add_verb(app, name, help);
   add_options(added, *verb);
   added->callback([verb, added, &job] {
-    if (!verb->dry_run && verb->output.empty()) throw CLI::RequiredError("--out");
+    if (!verb->job.dry_run && verb->output.empty()) throw CLI::RequiredError("--out");
     if (added->count("--strength") > 0) verb->job.strength = verb->strength;
     job = [verb] { return run(*verb); };
   });
@@ -192,7 +185,8 @@ void add_verb_of(CLI::App& app, Job& job, const std::string& name, const VerbHel
 
 constexpr const char* columns =
     "The report has a line for each adapted weight: its name, (out, in), dtype, |W'-W|/|W|, "
-    "and the distances |H_in-I| and |H_out-I| (of the last adapter), in the Frobenius norm; "
+    "and the distances |H_in-I| and |H_out-I| (of the last adapter), in the Frobenius norm of the "
+    "whole H, sqrt(blocks) times the root mean square over its blocks; "
     "and how many elements overflowed, if any.";
 
 }  // namespace

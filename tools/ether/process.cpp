@@ -76,6 +76,7 @@ void ProgressBar::update(const Progress& progress) {
   const Clock::time_point now = Clock::now();
   const bool complete = progress.bytes_done >= progress.bytes_total;
   if (!shown_ || (!complete && now - last_ < std::chrono::milliseconds(100))) return;
+  if (stage_ != progress.stage) stage_ = progress.stage, start_ = last_;
   last_ = now;
   const double done = static_cast<double>(progress.bytes_done);
   const double total = static_cast<double>(std::max<std::uint64_t>(progress.bytes_total, 1));
@@ -84,9 +85,10 @@ void ProgressBar::update(const Progress& progress) {
 
   char percent[16];
   std::snprintf(percent, sizeof percent, "%3.0f %%", 100 * done / total);
-  std::string line = std::string(percent) + "  " + human_bytes(progress.bytes_done) + " of " +
-                     human_bytes(progress.bytes_total) + "  " +
-                     human_bytes(static_cast<std::uint64_t>(speed)) + "/s  " +
+  const bool verifies = stage_ == Progress::Stage::verify;
+  std::string line = (verifies ? "verifying  " : "") + std::string(percent) + "  " +
+                     human_bytes(progress.bytes_done) + " of " + human_bytes(progress.bytes_total) +
+                     "  " + human_bytes(static_cast<std::uint64_t>(speed)) + "/s  " +
                      (complete ? "waiting for the disk"
                                : human_seconds((total - done) / std::max(speed, 1.0)) + " left");
   struct winsize terminal = {};

@@ -49,8 +49,9 @@ class ProgressBar {
   using Clock = std::chrono::steady_clock;
 
   bool shown_;
-  Clock::time_point start_ = Clock::now(), last_ = {};
-  std::size_t columns_ = 0;  // that are written on
+  Progress::Stage stage_ = Progress::Stage::compute;
+  Clock::time_point start_ = Clock::now(), last_ = {};  // of this stage; drawn last
+  std::size_t columns_ = 0;                             // that are written on
 };
 
 class Stopwatch {

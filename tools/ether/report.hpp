@@ -9,6 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cmath>
 #include <optional>
 
 namespace ether::tool {
@@ -20,15 +21,8 @@ inline void print_json(const Report& report) {
   print(report.dump(2, ' ', false, Report::error_handler_t::replace) + "\n");
 }
 
-/// What is odd in the inputs but can be read.
-inline std::vector<std::string> input_warnings(const std::string& base,
-                                               const std::string& adapter = {}) {
-  std::vector<std::string> warnings = Checkpoint(base).warnings();
-  if (adapter.empty()) return warnings;
-  const AdapterFile file(adapter);
-  warnings.insert(warnings.end(), file.warnings().begin(), file.warnings().end());
-  return warnings;
-}
+/// To the millisecond.
+inline double json_seconds(double seconds) { return std::round(seconds * 1000) / 1000; }
 
 /// Sums over some tensors, of all and of each dtype.
 struct DtypeTotals {

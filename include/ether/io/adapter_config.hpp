@@ -211,7 +211,8 @@ inline AdapterFileConfig AdapterFileConfig::parse(std::string_view text, const s
     const detail::Field field{file, name, value};
     seen.insert(name);
     if (name == "peft_type") {
-      if (!value.is_string() || field.string() != "ETHER") field.fail_expected("\"ETHER\"");
+      if (!value.is_string() || field.string() != "ETHER")
+        field.fail_expected("\"ETHER\": ether reads its own adapters only");
     } else if (name == "format_version") {
       if (value != 1) field.fail_expected("1, the version that this program knows");
     } else if (name == "base_model_name_or_path") {

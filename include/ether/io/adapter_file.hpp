@@ -20,6 +20,24 @@ struct AdaptedModule {
   Index in = 0;
 };
 
+namespace detail {
+
+/// The end of a question: what is to be changed if the base stores weights the other way round.
+inline std::string other_order(bool fan_in_fan_out) {
+  return fan_in_fan_out ? "(out, in)? Then fan_in_fan_out must be false"
+                        : "(in, out)? Then fan_in_fan_out must be true";
+}
+
+/// Why a base may lack the weight of this module.
+inline std::string tied_hint(const std::string& module) {
+  const std::string last = module.substr(module.rfind('.') + 1);
+  if (last != "lm_head") return {};
+  return "; an output head tied to the embeddings has no weight of its own: untie it before "
+         "adapting it";
+}
+
+}  // namespace detail
+
 class AdapterFile {
  public:
   static constexpr const char* config_name = "adapter_config.json";
@@ -28,11 +46,19 @@ class AdapterFile {
   /// Reads the configuration and checks every tensor. Throws io_error, format_error; and
   /// parameter_error for a zero or non-finite block.
   explicit AdapterFile(const fs::path& directory)
-      : path_(directory), tensors_(directory / tensors_name) {
-    const MappedFile config(directory / config_name);
-    config_ = AdapterFileConfig::parse(config.text(), config.path().string(), warnings_);
+      : path_(directory),
+        config_(read_config(directory, warnings_)),
+        tensors_(directory / tensors_name) {
     for (const TensorInfo& tensor : tensors_.tensors()) add(tensor);
+    if (modules_.empty())
+      detail::fail<format_error>(tensors_.file().path().string(), " has no tensors");
     for (const auto& [name, module] : modules_) check(name, module);
+    for (const auto& [suffix, number] : config_.num_blocks_pattern)
+      if (std::none_of(modules_.begin(), modules_.end(), [&, &part = suffix](const auto& module) {
+            return ModulePattern::is_suffix(part, module.first);
+          }))
+        warnings_.push_back(where() + ": num_blocks_pattern has '" + suffix +
+                            "', which is none of the modules that have tensors");
   }
 
   const fs::path& path() const { return path_; }
@@ -49,9 +75,10 @@ class AdapterFile {
     for (const auto& [name, tensors] : modules_) names.push_back(name);
     return names;
   }
-  /// 0 for a side that is not adapted: the file does not say.
+  /// 0 for a side that is not adapted: the file does not say. Throws format_error for a module
+  /// without tensors, as the next does.
   Index width(const std::string& module, Side side) const {
-    const TensorInfo* const u = modules_.at(module)[static_cast<std::size_t>(side)][0];
+    const TensorInfo* const u = tensors_of(module)[static_cast<std::size_t>(side)][0];
     return u == nullptr ? 0 : static_cast<Index>(u->shape[0] * u->shape[1]);
   }
 
@@ -63,7 +90,7 @@ class AdapterFile {
     for (const Side side : {Side::input, Side::output})
       for (Index k = 0; k < adapter.terms(side); ++k) {
         const TensorInfo& tensor =
-            *modules_.at(module)[static_cast<std::size_t>(side)][static_cast<std::size_t>(k)];
+            *tensors_of(module)[static_cast<std::size_t>(side)][static_cast<std::size_t>(k)];
         const MatrixView<P> all = adapter.parameters(side);
         if (width(module, side) != all.cols)
           detail::fail<parameter_error>("module '", module, "': tensor '", tensor.name,
@@ -99,7 +126,7 @@ class AdapterFile {
     const Checkpoint::Tensor* const weight = base.find(module + ".weight");
     if (weight == nullptr)
       detail::fail<format_error>(base.path().string(), " has no tensor '", module,
-                                 ".weight', which the adapter adapts", tied_hint(module));
+                                 ".weight', which the adapter adapts", detail::tied_hint(module));
     const TensorInfo& info = *weight->info;
     if (info.shape.size() != 2 || info.bytes() == 0 || !is_weight_dtype(info.dtype))
       detail::fail<format_error>(base.path().string(), ": '", info.name, "' is ",
@@ -113,6 +140,30 @@ class AdapterFile {
 
  private:
   using Tensors = std::array<std::array<const TensorInfo*, 2>, 2>;  // of side and term
+
+  static AdapterFileConfig read_config(const fs::path& directory,
+                                       std::vector<std::string>& warnings) {
+    std::error_code ignored;
+    if (fs::is_regular_file(directory, ignored))
+      detail::fail<io_error>(detail::quoted(directory), " is a file; give the adapter's directory");
+    if (fs::is_directory(directory, ignored) && !fs::exists(directory / config_name, ignored))
+      detail::fail<io_error>(detail::quoted(directory), " is no adapter: it has no ", config_name);
+    const MappedFile file(directory / config_name);
+    return AdapterFileConfig::parse(file.text(), file.path().string(), warnings);
+  }
+
+  const Tensors& tensors_of(const std::string& module) const {
+    const auto found = modules_.find(module);
+    if (found != modules_.end()) return found->second;
+    std::string some;
+    std::size_t named = 0;
+    for (const auto& [name, tensors] : modules_) {
+      if (++named > 3) break;
+      some += (named > 1 ? ", '" : " '") + name + "'";
+    }
+    detail::fail<format_error>(where(), " has no module '", module, "'; it has ", modules_.size(),
+                               ", as", some);
+  }
 
   void add(const TensorInfo& tensor) {
     static constexpr const char* prefix = "base_model.model.";
@@ -203,30 +254,52 @@ class AdapterFile {
     const TensorInfo* const u = tensors[static_cast<std::size_t>(side)][0];
     const Index expected = side == Side::input ? module.in : module.out;
     if (u != nullptr && width(module.name, side) != expected)
-      detail::fail<parameter_error>(where(), ": '", u->name, "' has shape ", shape_text(u->shape),
-                                    ", ", width(module.name, side), " wide, but the weight in ",
-                                    base.path().string(), " is (out, in) = (", module.out, ", ",
-                                    module.in, "), ", to_string(side), " width ", expected,
-                                    config_.fan_in_fan_out
-                                        ? ""
-                                        : "; is the weight stored as (in, out)? Then "
-                                          "fan_in_fan_out must be true");
-  }
-
-  static std::string tied_hint(const std::string& module) {
-    const std::string last = module.substr(module.rfind('.') + 1);
-    if (last != "lm_head") return {};
-    return "; an output head tied to the embeddings has no weight of its own: untie it before "
-           "adapting it";
+      detail::fail<parameter_error>(
+          where(), ": '", u->name, "' has shape ", shape_text(u->shape), ", ",
+          width(module.name, side), " wide, but the weight in ", base.path().string(),
+          " is (out, in) = (", module.out, ", ", module.in, "), ", to_string(side), " width ",
+          expected,
+          width(module.name, side) == module.in + module.out - expected
+              ? "; is it stored as " + detail::other_order(config_.fan_in_fan_out)
+              : std::string());
   }
 
   std::string where() const { return path_.string(); }
 
   fs::path path_;
-  SafetensorsFile tensors_;
-  AdapterFileConfig config_;
-  std::map<std::string, Tensors> modules_;
   std::vector<std::string> warnings_;
+  AdapterFileConfig config_;
+  SafetensorsFile tensors_;
+  std::map<std::string, Tensors> modules_;
 };
+
+namespace detail {
+
+/// What is odd in how the base stores these weights: a bias as long as the weight is wide, and not
+/// as long as it is high. One sentence for all modules.
+inline std::vector<std::string> storage_warnings(const Checkpoint& base,
+                                                 const std::vector<AdaptedModule>& modules,
+                                                 bool fan_in_fan_out) {
+  std::string first;
+  std::size_t others = 0;
+  for (const AdaptedModule& module : modules) {
+    const Checkpoint::Tensor* const bias = base.find(module.name + ".bias");
+    if (bias == nullptr || bias->info->shape.size() != 1 || module.in == module.out ||
+        bias->info->shape[0] != static_cast<std::uint64_t>(module.in))
+      continue;
+    if (!first.empty())
+      ++others;
+    else
+      first = "'" + bias->info->name + "' has " + std::to_string(module.in) +
+              " elements, but the weight is " + shape_text(module.weight.info->shape) + ", out " +
+              std::to_string(module.out);
+  }
+  if (first.empty()) return {};
+  if (others > 0)
+    first += ", and " + std::to_string(others) + (others == 1 ? " other" : " others") + " likewise";
+  return {first + ": is it stored as " + other_order(fan_in_fan_out)};
+}
+
+}  // namespace detail
 
 }  // namespace ether

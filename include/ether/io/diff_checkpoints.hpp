@@ -3,7 +3,9 @@
 /// Two checkpoints compared.
 
 #include <ether/io/checkpoint.hpp>
+#include <ether/io/norm.hpp>
 #include <ether/io/parallel.hpp>
+#include <ether/io/progress.hpp>
 
 #include <cmath>
 
@@ -42,29 +44,42 @@ inline void compare_values(const Checkpoint::Tensor& a, const Checkpoint::Tensor
                            TensorDiff& diff) {
   const Index count = static_cast<Index>(a.info->bytes() / (size_t(bit_size(a.info->dtype)) / 8));
   const Index a_size = bit_size(a.info->dtype) / 8, b_size = bit_size(b.info->dtype) / 8;
-  double x[conversion_run], y[conversion_run], squares = 0, difference = 0;
+  double x[conversion_run], y[conversion_run];
+  Norm all, difference;
   for (Index i = 0; i < count; i += conversion_run) {
     const Index run = std::min(conversion_run, count - i);
     widen(a.info->dtype, a.data() + i * a_size, run, x);
     widen(b.info->dtype, b.data() + i * b_size, run, y);
     for (Index j = 0; j < run; ++j) {
       if (x[j] == y[j] || (std::isnan(x[j]) && std::isnan(y[j]))) {
-        if (std::isfinite(x[j])) squares += x[j] * x[j];
+        if (std::isfinite(x[j])) all.add(x[j]);
         continue;
       }
       double d = std::fabs(x[j] - y[j]);
       if (std::isnan(d)) d = std::numeric_limits<double>::infinity();
       diff.max_absolute = std::max(diff.max_absolute, d);
-      difference += d * d, squares += std::isfinite(x[j]) ? x[j] * x[j] : 0;
+      difference.add(d);
+      if (std::isfinite(x[j])) all.add(x[j]);
     }
   }
-  if (difference > 0) diff.relative = std::sqrt(difference / squares);  // infinite for a = 0
+  diff.relative = Norm::ratio(difference, all);
+}
+
+inline void compare(const Checkpoint::Tensor& a, const Checkpoint::Tensor& b, TensorDiff& diff) {
+  const bool same_shape = a.info->shape == b.info->shape;
+  diff.same_bytes = same_shape && a.info->dtype == b.info->dtype &&
+                    (a.info->bytes() == 0 || std::memcmp(a.data(), b.data(), a.info->bytes()) == 0);
+  if (diff.same_bytes) return;
+  diff.comparable = same_shape && is_weight_dtype(a.info->dtype) && is_weight_dtype(b.info->dtype);
+  if (diff.comparable) compare_values(a, b, diff);
 }
 
 }  // namespace detail
 
-/// Compares by values, in double; tensors of other than weight dtypes by their bytes.
-inline CheckpointDiff diff_checkpoints(const Checkpoint& a, const Checkpoint& b, int threads = 0) {
+/// Compares by values, in double; tensors of other than weight dtypes by their bytes. Throws what
+/// `progress` throws.
+inline CheckpointDiff diff_checkpoints(const Checkpoint& a, const Checkpoint& b, int threads = 0,
+                                       const ProgressCallback& progress = {}) {
   CheckpointDiff diff;
   std::vector<std::pair<Checkpoint::Tensor, Checkpoint::Tensor>> pairs;
   for (const auto& [name, tensor] : a.tensors()) {
@@ -79,16 +94,14 @@ inline CheckpointDiff diff_checkpoints(const Checkpoint& a, const Checkpoint& b,
   for (const auto& [name, tensor] : b.tensors())
     if (a.find(name) == nullptr) diff.only_in_b.push_back(name);
 
+  Progress state{0, 0};
+  for (const auto& pair : pairs) state.bytes_total += pair.first.info->bytes();
+  std::mutex mutex;
   detail::for_each_task(detail::thread_count(threads), pairs.size(), [&](std::size_t i, int) {
-    const auto& [x, y] = pairs[i];
-    TensorDiff& d = diff.tensors[i];
-    const bool alike = x.info->shape == y.info->shape && x.info->dtype == y.info->dtype;
-    d.same_bytes =
-        alike && (x.info->bytes() == 0 || std::memcmp(x.data(), y.data(), x.info->bytes()) == 0);
-    if (d.same_bytes) return;
-    d.comparable = x.info->shape == y.info->shape && is_weight_dtype(x.info->dtype) &&
-                   is_weight_dtype(y.info->dtype);
-    if (d.comparable) detail::compare_values(x, y, d);
+    detail::compare(pairs[i].first, pairs[i].second, diff.tensors[i]);
+    const std::lock_guard<std::mutex> lock(mutex);
+    state.bytes_done += pairs[i].first.info->bytes();
+    if (progress) progress(state);
   });
   return diff;
 }

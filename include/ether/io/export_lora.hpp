@@ -2,7 +2,8 @@
 
 /// An adapter as the LoRA that equals it, for programs that know LoRA.
 
-#include <ether/io/peft_adapter.hpp>
+#include <ether/io/peft_export.hpp>
+#include <ether/io/weight_transform.hpp>
 
 namespace ether {
 
@@ -11,55 +12,34 @@ namespace ether {
 ///     output side   A = diag(c) Û_out^T W H_in,      B = Û_out
 /// stacked for two sides. rank = vectors per block * (input blocks + output blocks); modules with
 /// fewer are padded with zeros. lora_alpha = rank, so that every program applies scale 1.
-class LoraExport {
+class LoraExport : public detail::PeftExport {
  public:
-  /// Throws as merge_checkpoint does; parameter_error for row_chunk with several input blocks
-  /// unless options.allow_large_rank.
-  explicit LoraExport(const ExportOptions& options)
-      : options_(options), base_(options.base), file_(options.adapter) {
-    if (options.strength) file_.set_strength(*options.strength);
-    modules_ = file_.match(base_);
-    for (const AdaptedModule& module : modules_) rank_ = std::max(rank_, rank_of(adapter(module)));
-    peft_.tensors.reserve(modules_.size());
+  /// Checks everything, the output's place too, and writes nothing. Throws as merge_checkpoint
+  /// does; parameter_error for row_chunk with several input blocks unless options.allow_large_rank.
+  explicit LoraExport(const ExportOptions& options) : PeftExport(options) {
     for (const AdaptedModule& module : modules_) {
-      const std::string prefix = "base_model.model." + module.name;
-      peft_.tensors.push_back({{prefix + ".lora_A.weight",
-                                options.dtype,
-                                {detail::size_of(rank_), detail::size_of(module.in)},
-                                0,
-                                0},
-                               {prefix + ".lora_B.weight",
-                                options.dtype,
-                                {detail::size_of(module.out), detail::size_of(rank_)},
-                                0,
-                                0}});
+      const Adapter<double> a = adapter(module);
+      check(module, a);
+      rank_ = std::max(rank_, rank_of(a));
     }
-    auto& config = peft_.config;
-    config = detail::peft_config("LORA", rank_, file_.config(),
-                                 detail::peft_target_modules(modules_, base_));
-    config["lora_alpha"] = rank_;
-    config["lora_dropout"] = 0.0;
-    config["fan_in_fan_out"] = file_.config().fan_in_fan_out;
-    config["rank_pattern"] = nlohmann::ordered_json::object();
-    config["alpha_pattern"] = nlohmann::ordered_json::object();
+    for (const AdaptedModule& module : modules_)
+      tensors_.push_back({tensor(module, "lora_A.weight", rank_, module.in),
+                          tensor(module, "lora_B.weight", module.out, rank_)});
+    config_ = common_config("LORA");
+    config_["lora_alpha"] = rank_;
+    config_["lora_dropout"] = 0.0;
+    config_["fan_in_fan_out"] = file_.config().fan_in_fan_out;
+    config_["rank_pattern"] = nlohmann::ordered_json::object();
+    config_["alpha_pattern"] = nlohmann::ordered_json::object();
   }
-
-  Index rank() const { return rank_; }
-  std::size_t modules() const { return modules_.size(); }
-  /// Of the tensor file.
-  std::uint64_t bytes() const { return peft_.header().file_bytes(); }
 
   /// Throws io_error; the output appears whole or not at all.
   void write() const {
-    peft_.write(options_, base_, file_, [&](std::size_t m) { return factors(modules_[m]); });
+    PeftExport::write([&](const AdaptedModule& module) { return factors(module); });
   }
 
  private:
   using Matrix = detail::DenseMatrix;
-
-  Adapter<double> adapter(const AdaptedModule& module) const {
-    return file_.adapter<double>(module.name, module.out, module.in);
-  }
 
   /// Each pair (block of u, chunk of columns) of one side has its own place; the diagonal ones only
   /// but in layout row_chunk.
@@ -69,13 +49,21 @@ class LoraExport {
     return a.blocks(side) * (chunked ? a.blocks(side) : 1);
   }
 
-  Index rank_of(const Adapter<double>& a) const {
-    const Index input = pairs(a, Side::input);
-    if (input > a.blocks(Side::input) && !options_.allow_large_rank)
-      detail::fail<parameter_error>("block_layout row_chunk with ", a.blocks(Side::input),
-                                    " input blocks needs a LoRA of rank ",
-                                    input * a.terms(Side::input), "; --allow-large-rank writes it");
-    return a.terms(Side::input) * input + a.terms(Side::output) * pairs(a, Side::output);
+  static Index rank_of(const Adapter<double>& a) {
+    return a.terms(Side::input) * pairs(a, Side::input) +
+           a.terms(Side::output) * pairs(a, Side::output);
+  }
+
+  void check(const AdaptedModule& module, const Adapter<double>& a) const try {
+    detail::check_stored_layout(a.config(), file_.config().fan_in_fan_out);
+    if (pairs(a, Side::input) > a.blocks(Side::input) && !options_.allow_large_rank)
+      detail::refuse<parameter_error>(Refusal::Option::allow_large_rank,
+                                      "block_layout row_chunk with ", a.blocks(Side::input),
+                                      " input blocks needs a LoRA of rank ", rank_of(a));
+  } catch (const Refusal&) {
+    throw;
+  } catch (const parameter_error& e) {
+    detail::fail<parameter_error>("module '", module.name, "': ", e.what());
   }
 
   /// {A (rank, in), B (out, rank)}.
@@ -88,11 +76,6 @@ class LoraExport {
     EigenContext ctx(1);
     const PreparedAdapter<EigenBackend<double>> prepared(ctx, a);
     const Reflection<double> h = prepared.reflection(within), g = prepared.reflection(across);
-    if (stored_transposed && h.terms() != 0 && g.step != 0)
-      detail::fail<parameter_error>(
-          "module '", module.name,
-          "': block_layout row_chunk is not supported with fan_in_fan_out");
-
     const Index rows = a.width(across), cols = a.width(within);
     Matrix right = Matrix::Zero(rank_, cols), left = Matrix::Zero(rows, rank_);
     const bool chunked = h.step != 0;
@@ -126,16 +109,10 @@ class LoraExport {
         right.row(p) += g.coefficient(k, block) * g.unit(k, o) * row.transpose();
       }
     }
-    if (stored_transposed) return {left.transpose(), right.transpose()};
-    return {std::move(right), std::move(left)};
+    if (!stored_transposed) return {std::move(right), std::move(left)};
+    left.transposeInPlace(), right.transposeInPlace();
+    return {std::move(left), std::move(right)};
   }
-
-  ExportOptions options_;
-  Checkpoint base_;
-  AdapterFile file_;
-  std::vector<AdaptedModule> modules_;
-  Index rank_ = 0;
-  detail::PeftAdapter peft_;
 };
 
 }  // namespace ether

@@ -3,46 +3,12 @@
 /// Adapters merged into a checkpoint on disk, and a merge undone.
 
 #include <ether/io/adapter_file.hpp>
+#include <ether/io/merge_options.hpp>
 #include <ether/io/rewrite_checkpoint.hpp>
 #include <ether/io/staged_output.hpp>
 #include <ether/io/verify_merge.hpp>
 
 namespace ether {
-
-struct MergeOptions {
-  fs::path base;                   ///< for unmerge the merged checkpoint
-  std::vector<fs::path> adapters;  ///< applied in this order, each to the result before
-  fs::path output;                 ///< empty: compute everything, write nothing
-  std::optional<double> strength;  ///< in place of the adapters' own
-  std::optional<Dtype> dtype;      ///< of the adapted weights; none: each keeps its own
-  bool replace = false;            ///< an existing output
-  bool verify = false;          ///< after a merge: read the output again, compare with plain loops
-  bool allow_overflow = false;  ///< write infinities where a dtype's range ends
-  double max_condition = 1000;  ///< unmerge refuses a block above it
-  bool flush = true;  ///< have the output on the disk before it gets its name; without, it is whole
-                      ///< after a crash of this program, but perhaps not after one of the machine
-  int threads = 0;    ///< 0: one for each processor
-  ProgressCallback progress;
-};
-
-/// What happened to one weight.
-struct ModuleReport {
-  std::string name;
-  Index out = 0, in = 0;
-  Dtype dtype = Dtype::f32;  ///< as written
-  std::vector<std::string> adapters;
-  double input_distance = 0;   ///< |H_in - I|_F, of the last adapter
-  double output_distance = 0;  ///< |H_out - I|_F
-  double relative_change = 0;  ///< |W' - W|_F / |W|_F
-  std::uint64_t overflowed = 0;
-};
-
-struct MergeReport {
-  std::vector<ModuleReport> modules;
-  std::uint64_t bytes = 0;     ///< of the output
-  std::uint64_t verified = 0;  ///< elements compared
-  std::vector<std::string> warnings;
-};
 
 namespace detail {
 
@@ -60,13 +26,19 @@ class CheckpointMerge {
       AdapterFile& adapter = *adapters_.back();
       if (options.strength) adapter.set_strength(*options.strength);
       append(report_.warnings, adapter.warnings());
-      for (const AdaptedModule& module : adapter.match(base_)) add(module, adapter);
+      const auto modules = adapter.match(base_);
+      append(report_.warnings, storage_warnings(base_, modules, adapter.config().fan_in_fan_out));
+      for (const AdaptedModule& module : modules) add(module, adapter);
     }
+    if (!base_.is_file() && options_.output.extension() == ".safetensors")
+      fail<parameter_error>("the output is '", options_.output.string(),
+                            "', but the base is a directory, so the output is one too; give a "
+                            "name without .safetensors");
     check_tied_head();
   }
 
   MergeReport run() {
-    std::map<std::string, CheckpointRewrite::Transformed> weights;
+    TransformedWeights weights;
     for (const auto& [name, merge] : merges_) {
       const Dtype own = merge.weight.info->dtype;
       weights[name] = {
@@ -75,26 +47,16 @@ class CheckpointMerge {
     CheckpointRewrite rewrite(base_, weights);
     append(report_.warnings, rewrite.warnings());
     report_.bytes = rewrite.bytes();
-    if (options_.output.empty()) {
+    if (options_.dry_run) {
+      if (!options_.output.empty()) place().check(rewrite.bytes());
       rewrite.run({}, false, options_.threads, false, options_.progress);
       finish_report(weights);
       return report_;
     }
-    const bool to_file = base_.is_file() && options_.output.extension() == ".safetensors";
-    std::vector<fs::path> inputs = base_.files();
-    for (const auto& adapter : adapters_) {
-      const auto files = adapter->files();
-      inputs.insert(inputs.end(), files.begin(), files.end());
-    }
-    StagedOutput output(options_.output,
-                        to_file ? StagedOutput::Kind::file : StagedOutput::Kind::directory,
-                        options_.replace, inputs);
-    output.require_space(rewrite.bytes());
-    try {
-      rewrite.run(output.staging(), to_file, options_.threads, options_.flush, options_.progress);
-    } catch (const write_error& e) {
-      fail<io_error>(e.what(), "; the output needs ", rewrite.bytes(), " bytes");
-    }
+    StagedOutput output(place());
+    output.fill(rewrite.bytes(), [&] {
+      rewrite.run(output.staging(), to_file(), options_.threads, options_.flush, options_.progress);
+    });
     finish_report(weights);
     if (options_.verify && direction_ == MergeDirection::merge)
       verify(Checkpoint(output.staging()));
@@ -108,6 +70,18 @@ class CheckpointMerge {
     Checkpoint::Tensor weight;
     std::vector<std::pair<AdaptedModule, const AdapterFile*>> adapters;
   };
+
+  bool to_file() const { return base_.is_file() && options_.output.extension() == ".safetensors"; }
+
+  OutputPlace place() const {
+    std::vector<fs::path> inputs = base_.files();
+    for (const auto& adapter : adapters_) {
+      const auto files = adapter->files();
+      inputs.insert(inputs.end(), files.begin(), files.end());
+    }
+    return {options_.output, to_file() ? OutputPlace::Kind::file : OutputPlace::Kind::directory,
+            options_.replace, std::move(inputs)};
+  }
 
   static void append(std::vector<std::string>& to, const std::vector<std::string>& from) {
     to.insert(to.end(), from.begin(), from.end());
@@ -164,7 +138,7 @@ class CheckpointMerge {
     }
   }
 
-  void finish_report(const std::map<std::string, CheckpointRewrite::Transformed>& weights) {
+  void finish_report(const TransformedWeights& weights) {
     for (const auto& [name, merge] : merges_) {
       const auto& [dtype, unused, change] = weights.at(name);
       const AdaptedModule& module = merge.adapters.back().first;
@@ -177,8 +151,7 @@ class CheckpointMerge {
         report.input_distance = distance_to_identity(adapter, Side::input);
         report.output_distance = distance_to_identity(adapter, Side::output);
       }
-      if (change.squared_weight > 0)
-        report.relative_change = std::sqrt(change.squared_change / change.squared_weight);
+      report.relative_change = Norm::ratio(change.change, change.weight);
       check(report, change);
       report_.modules.push_back(std::move(report));
     }
@@ -190,8 +163,8 @@ class CheckpointMerge {
                                    "': " + std::to_string(change.nonfinite) + " of " +
                                    std::to_string(module.out * module.in) +
                                    " elements are infinite or not a number before rounding, as the "
-                                   "base's weight has such elements";
-      if (!options_.allow_overflow) fail<format_error>(sentence, "; --allow-overflow writes them");
+                                   "base's weight has such elements, or the strength is too large";
+      if (!options_.allow_overflow) refuse<format_error>(Refusal::Option::allow_overflow, sentence);
       report_.warnings.push_back(sentence);
     }
     if (change.overflowed == 0) return;
@@ -200,29 +173,38 @@ class CheckpointMerge {
                                  std::to_string(module.out * module.in) +
                                  " elements are beyond the range of " + to_string(module.dtype);
     if (!options_.allow_overflow)
-      fail<parameter_error>(sentence,
-                            "; choose a wider --dtype, or --allow-overflow to write them "
-                            "as infinities");
-    report_.warnings.push_back(sentence + " and were written as infinities");
+      refuse<parameter_error>(Refusal::Option::allow_overflow, sentence, "; choose a wider dtype");
+    report_.warnings.push_back(sentence + (options_.dry_run ? " and become infinities"
+                                                            : " and were written as infinities"));
   }
 
   void verify(const Checkpoint& merged) {
+    Progress state{0, merged.total_size(), Progress::Stage::verify};
     for (const auto& [name, tensor] : base_.tensors()) {
       const Checkpoint::Tensor* const written = merged.find(name);
       const auto found = merges_.find(name);
       if (written == nullptr) fail<io_error>("verification: '", name, "' is missing");
-      if (found == merges_.end()) {
-        if (written->info->bytes() != tensor.info->bytes() ||
-            std::memcmp(written->data(), tensor.data(), tensor.info->bytes()) != 0)
-          fail<io_error>("verification: '", name, "' is not what the base has");
-        continue;
-      }
-      std::vector<Adapter<double>> adapters;
-      for (const auto& [module, file] : found->second.adapters)
-        adapters.push_back(file->adapter<double>(module.name, module.out, module.in));
-      report_.verified += verify_merge(tensor, *written, adapters,
-                                       found->second.adapters[0].second->config().fan_in_fan_out);
+      if (found == merges_.end())
+        verify_copy(tensor, *written);
+      else
+        verify(found->second, *written);
+      state.bytes_done += written->info->bytes();
+      if (options_.progress) options_.progress(state);
     }
+  }
+
+  static void verify_copy(const Checkpoint::Tensor& tensor, const Checkpoint::Tensor& written) {
+    if (written.info->bytes() != tensor.info->bytes() ||
+        std::memcmp(written.data(), tensor.data(), tensor.info->bytes()) != 0)
+      fail<io_error>("verification: '", tensor.info->name, "' is not what the base has");
+  }
+
+  void verify(const Merge& merge, const Checkpoint::Tensor& written) {
+    std::vector<Adapter<double>> adapters;
+    for (const auto& [module, file] : merge.adapters)
+      adapters.push_back(file->adapter<double>(module.name, module.out, module.in));
+    report_.verified += verify_merge(merge.weight, written, adapters,
+                                     merge.adapters[0].second->config().fan_in_fan_out);
   }
 
   const MergeOptions& options_;
@@ -237,8 +219,9 @@ class CheckpointMerge {
 
 /// Writes the checkpoint `base` with W' = H_out W H_in in place of every adapted W: computed in
 /// double, rounded once. Every other tensor and file is as it was. The output appears whole or not
-/// at all. Throws io_error, format_error, parameter_error, shape_error before or after computing;
-/// the base and the adapters are only read.
+/// at all. Throws io_error, format_error, parameter_error, shape_error before or after computing,
+/// and what options.progress throws, up to the moment the output gets its name; the base and the
+/// adapters are only read.
 inline MergeReport merge_checkpoint(const MergeOptions& options) {
   return detail::CheckpointMerge(options, detail::MergeDirection::merge).run();
 }

@@ -2,7 +2,9 @@
 
 /// Tasks that may wait for a disk, on several threads.
 
+#include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -14,6 +16,16 @@ inline int thread_count(int wanted) {
   if (wanted > 0) return wanted;
   const unsigned all = std::thread::hardware_concurrency();
   return all > 0 ? static_cast<int>(all) : 1;
+}
+
+/// At most thread_count(wanted), but no more than can have `thread_bytes` each of 64 MiB and twice
+/// the largest adapted tensor; at least one.
+inline int threads_in_memory(int wanted, std::uint64_t thread_bytes, std::uint64_t largest_tensor) {
+  constexpr std::uint64_t others = 8 << 20;  // the program itself, headers, adapters
+  const std::uint64_t all = (std::uint64_t{64} << 20) - others + 2 * largest_tensor;
+  const std::uint64_t most = all / std::max<std::uint64_t>(thread_bytes, 1);
+  const auto threads = static_cast<std::uint64_t>(thread_count(wanted));
+  return static_cast<int>(std::clamp<std::uint64_t>(most, 1, threads));
 }
 
 /// Calls task(index, thread) for every index below `count`, thread < threads, each thread taking

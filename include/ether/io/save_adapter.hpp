@@ -8,11 +8,13 @@
 namespace ether {
 
 /// Writes an adapter directory: the modules' parameters bit for bit, in P's dtype, and `config`.
-/// Throws format_error where a module is not what `config` says of it; io_error.
+/// Throws format_error where a module is not what `config` says of it; io_error; and what
+/// `progress` throws, with nothing written.
 template <class P>
 void save_adapter(const fs::path& directory, const AdapterFileConfig& config,
                   const std::vector<std::pair<std::string, Adapter<P>>>& modules,
-                  bool replace = false, const std::vector<fs::path>& inputs = {}) {
+                  bool replace = false, const std::vector<fs::path>& inputs = {},
+                  const ProgressCallback& progress = {}) {
   std::vector<TensorData> tensors;
   for (const auto& [name, adapter] : modules) {
     const AdapterConfig a = adapter.config(), c = config.of_module(name);
@@ -40,12 +42,15 @@ void save_adapter(const fs::path& directory, const AdapterFileConfig& config,
                            adapter.parameters(side).row(k)});
     }
   }
-  StagedOutput output(directory, StagedOutput::Kind::directory, replace, inputs);
-  detail::write_tensors(output.staging() / AdapterFile::tensors_name, tensors, {});
+  const detail::PackedTensors packed(tensors, {});
   const std::string text = config.text();
-  OutputFile file(output.staging() / AdapterFile::config_name);
-  file.write(0, text.data(), text.size());
-  file.flush();
+  StagedOutput output(directory, StagedOutput::Kind::directory, replace, inputs);
+  output.fill(packed.bytes() + text.size(), [&] {
+    OutputFile file(output.staging() / AdapterFile::config_name);
+    file.write(0, text.data(), text.size());
+    file.flush();
+    packed.write(output.staging() / AdapterFile::tensors_name, progress);
+  });
   output.commit();
 }
 

@@ -3,6 +3,7 @@
 /// What a transform did to a stored weight: how much changed, what no longer fits its dtype.
 
 #include <ether/io/dtype.hpp>
+#include <ether/io/norm.hpp>
 
 #include <cmath>
 
@@ -10,14 +11,14 @@ namespace ether {
 
 /// What a transform did to a weight.
 struct WeightChange {
-  double squared_change = 0;     ///< |W' - W|_F^2, as written
-  double squared_weight = 0;     ///< |W|_F^2
+  Norm change;                   ///< |W' - W|_F, as written
+  Norm weight;                   ///< |W|_F
   std::uint64_t overflowed = 0;  ///< elements too large for the dtype, now infinite
   std::uint64_t nonfinite = 0;   ///< elements that already were infinite or not a number, or had
                                  ///< one in their row or column
 
   WeightChange& operator+=(const WeightChange& other) {
-    squared_change += other.squared_change, squared_weight += other.squared_weight;
+    change += other.change, weight += other.weight;
     overflowed += other.overflowed, nonfinite += other.nonfinite;
     return *this;
   }
@@ -25,7 +26,7 @@ struct WeightChange {
 
 namespace detail {
 
-/// What changed between two arrays of one type. False where an element of `after` may be infinite or
+/// What changed between two arrays of one type. False where an element of `after` is infinite or
 /// not a number; `change` then says nothing.
 template <class T>
 bool add_change(const T* before, const T* after, Index count, WeightChange& change) {
@@ -40,14 +41,22 @@ bool add_change(const T* before, const T* after, Index count, WeightChange& chan
     squared_change = multiply_add(difference, difference, squared_change);
     squared_weight = multiply_add(w, w, squared_weight);
   }
-  double total = static_cast<double>(sum(squared_change));
-  change.squared_weight += static_cast<double>(sum(squared_weight));
-  for (; i < count; ++i) {
-    const double w = static_cast<double>(before[i]), d = static_cast<double>(after[i]) - w;
-    total += d * d, change.squared_weight += w * w;
+  const auto changes = static_cast<double>(sum(squared_change));
+  const auto weights = static_cast<double>(sum(squared_weight));
+  // Else squares have overflowed, or so many were lost that it shows in their sum.
+  const double least = double(std::numeric_limits<P>::min()) * 0x1p40 * double(count);
+  if (std::isfinite(changes) && std::isfinite(weights) && weights >= least) {
+    change.change.add_squares(changes), change.weight.add_squares(weights);
+  } else {
+    i = 0;
   }
-  change.squared_change += total;
-  return std::isfinite(total);
+  bool finite = true;
+  for (; i < count; ++i) {
+    const double w = static_cast<double>(before[i]), a = static_cast<double>(after[i]);
+    finite = finite && std::isfinite(a) && std::isfinite(w);
+    change.change.add(a - w), change.weight.add(w);
+  }
+  return finite;
 }
 
 /// A row rounded to its stored bytes, and what changed in it. `before`, `after`: workspace.
@@ -65,8 +74,7 @@ inline WeightChange round_row(Dtype from, const std::byte* weight, Dtype to, con
     } else if (!std::isfinite(after[c])) {
       ++change.overflowed;
     } else {
-      change.squared_change += (after[c] - before[c]) * (after[c] - before[c]);
-      change.squared_weight += before[c] * before[c];
+      change.change.add(after[c] - before[c]), change.weight.add(before[c]);
     }
   }
   return change;

@@ -12,6 +12,39 @@
 
 namespace ether {
 
+namespace detail {
+
+/// Throws parameter_error for row_chunk with several blocks on a weight stored as (in, out).
+inline void check_stored_layout(const AdapterConfig& config, bool fan_in_fan_out) {
+  if (fan_in_fan_out && config.layout == BlockLayout::row_chunk && config.input_blocks > 1 &&
+      has_side(config.sides, Side::input))
+    fail<parameter_error>("block_layout row_chunk with ", config.input_blocks,
+                          " input blocks is not supported for weights stored as (in, out), "
+                          "fan_in_fan_out");
+}
+
+/// The coefficients of h, (terms, blocks), with 0 for the blocks that are the identity, as û = v̂ or
+/// û = -v̂: so those of a fresh ETHER+ adapter are. Empty if all are.
+inline std::vector<double> effective_coefficients(const Reflection<double>& h) {
+  std::vector<double> coefficients(static_cast<std::size_t>(h.terms() * h.blocks));
+  bool any = false;
+  for (Index b = 0; b < h.blocks; ++b) {
+    const auto unit = h.unit.block(0, b * h.block_size, h.terms(), h.block_size);
+    const auto alike = [&](double sign) {
+      return std::equal(unit.row(0), unit.row(0) + unit.cols, unit.row(1),
+                        [=](double u, double v) { return u == sign * v; });
+    };
+    if (h.terms() == 2 && (alike(1) || alike(-1))) continue;
+    any = true;
+    for (Index k = 0; k < h.terms(); ++k)
+      coefficients[static_cast<std::size_t>(k * h.blocks + b)] = h.coefficient(k, b);
+  }
+  if (!any) coefficients.clear();
+  return coefficients;
+}
+
+}  // namespace detail
+
 /// W <- H_out W H_in for one adapter after another, or the inverse, on a stored (rows, cols) matrix:
 /// W itself, (out, in), or W^T where the file has that (fan_in_fan_out).
 ///
@@ -47,16 +80,20 @@ class WeightTransform {
 
   /// How many rows a task has, from any multiple of it on: whole blocks of every column step.
   Index group_rows() const {
-    constexpr Index elements = Index{1} << 20, sum_elements = Index{1} << 21;
+    constexpr Index elements = Index{1} << 20, sum_elements = Index{1} << 17;
     Index alike = 1;
     for (const Step& step : steps_)
       if (step.columns) alike = std::lcm(alike, step.h.block_size);
-    Index sums = 1;  // rows of sums for `alike` rows
-    for (const Step& step : steps_)
-      if (step.columns) sums += alike / step.h.block_size * step.h.terms();
+    const Index sums = std::max<Index>(1, sum_rows(alike));
     return alike *
            std::clamp<Index>(std::min(elements / (alike * cols_), sum_elements / (sums * cols_)), 1,
                              rows_ / alike);
+  }
+
+  /// Memory of a thread: a panel, its rounded rows, and the sums of a group.
+  std::uint64_t thread_bytes() const {
+    const Index rows = 2 * panel_rows(sizeof(double)) + sum_rows(group_rows());
+    return static_cast<std::uint64_t>(rows * cols_) * sizeof(double);
   }
 
   /// Transforms `count` rows from `first` on, a group. read(row, panel) fills a panel with the
@@ -130,7 +167,8 @@ class WeightTransform {
  private:
   struct Step {
     Reflection<double> h;
-    bool columns;  // acts on columns: h's blocks are blocks of rows
+    bool columns;                      // acts on columns: h's blocks are blocks of rows
+    std::vector<double> coefficients;  // h's, of its blocks that are not the identity
   };
   /// sums_k of each block of a group, one column step's.
   struct Sums {
@@ -142,21 +180,26 @@ class WeightTransform {
   };
 
   const PreparedAdapter<Backend>& prepare(const Adapter<double>& adapter) {
-    const AdapterConfig& c = adapter.config();
-    if (fan_in_fan_out_ && c.layout == BlockLayout::row_chunk && c.input_blocks > 1 &&
-        has_side(c.sides, Side::input))
-      detail::fail<parameter_error>("block_layout row_chunk with ", c.input_blocks,
-                                    " input blocks is not supported for weights stored as (in, "
-                                    "out), fan_in_fan_out");
+    detail::check_stored_layout(adapter.config(), fan_in_fan_out_);
     prepared_.push_back(std::make_unique<PreparedAdapter<Backend>>(ctx_, adapter));
     return *prepared_.back();
   }
 
   void add_step(const Reflection<double>& h, Side side) {
-    if (h.terms() == 0) return;
     const bool columns = (side == Side::output) != fan_in_fan_out_;
-    steps_.push_back({h, columns});
+    Step step{h, columns, detail::effective_coefficients(h)};
+    if (step.coefficients.empty()) return;
+    step.h.coefficient = {step.coefficients.data(), h.terms(), h.blocks};
+    steps_.push_back(std::move(step));
     rows_differ_ = rows_differ_ || (!columns && h.step != 0);
+  }
+
+  /// Rows of sums for `rows` rows of the weight.
+  Index sum_rows(Index rows) const {
+    Index sums = 0;
+    for (const Step& step : steps_)
+      if (step.columns) sums += rows / step.h.block_size * step.h.terms();
+    return sums;
   }
 
   /// A multiple of four rows, which fit a level-2 cache.

@@ -2,6 +2,7 @@
 
 /// Tensors in memory written to a safetensors file.
 
+#include <ether/io/progress.hpp>
 #include <ether/io/safetensors.hpp>
 #include <ether/io/staged_output.hpp>
 
@@ -15,23 +16,41 @@ struct TensorData {
 
 namespace detail {
 
-/// Writes a new file.
-inline void write_tensors(const fs::path& path, const std::vector<TensorData>& tensors,
-                          const Metadata& metadata) {
-  std::vector<TensorInfo> infos;
-  std::map<std::string, const void*> data;
-  for (const TensorData& tensor : tensors) {
-    infos.push_back(tensor.info);
-    data[tensor.info.name] = tensor.data;
+/// Tensors with their places in a new file.
+class PackedTensors {
+ public:
+  /// Throws format_error for two tensors of one name.
+  PackedTensors(const std::vector<TensorData>& tensors, const Metadata& metadata) {
+    std::vector<TensorInfo> infos;
+    for (const TensorData& tensor : tensors) {
+      infos.push_back(tensor.info);
+      data_[tensor.info.name] = tensor.data;
+    }
+    header_ = SafetensorsHeader::pack(std::move(infos), metadata);
   }
-  const auto header = SafetensorsHeader::pack(std::move(infos), metadata);
-  const std::string text = header.text();
-  OutputFile file(path);
-  file.write(0, text.data(), text.size());
-  for (const TensorInfo& tensor : header.tensors)
-    file.write(header.data_begin + tensor.begin, data[tensor.name], tensor.bytes());
-  file.flush();
-}
+
+  /// Of the file.
+  std::uint64_t bytes() const { return header_.file_bytes(); }
+
+  /// Throws io_error, and what `progress` throws.
+  void write(const fs::path& path, const ProgressCallback& progress = {}) const {
+    const std::string text = header_.text();
+    OutputFile file(path);
+    file.write(0, text.data(), text.size());
+    Progress state{0, bytes() - header_.data_begin};
+    for (const TensorInfo& tensor : header_.tensors) {
+      file.write(header_.data_begin + tensor.begin, data_.at(tensor.name), tensor.bytes());
+      state.bytes_done += tensor.bytes();
+      if (progress) progress(state);
+    }
+    file.flush();
+    if (progress) progress(state);
+  }
+
+ private:
+  SafetensorsHeader header_;
+  std::map<std::string, const void*> data_;
+};
 
 }  // namespace detail
 
@@ -39,8 +58,9 @@ inline void write_tensors(const fs::path& path, const std::vector<TensorData>& t
 /// `replace` is not set; format_error for two tensors of one name.
 inline void write_safetensors(const fs::path& path, const std::vector<TensorData>& tensors,
                               const Metadata& metadata = {}, bool replace = false) {
+  const detail::PackedTensors packed(tensors, metadata);
   StagedOutput output(path, StagedOutput::Kind::file, replace, {});
-  detail::write_tensors(output.staging(), tensors, metadata);
+  output.fill(packed.bytes(), [&] { packed.write(output.staging()); });
   output.commit();
 }
 
