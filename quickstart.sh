@@ -98,23 +98,20 @@ find_cuda() {
 test_on_gpu() {
   local program=build/cuda/tests/cuda/ether_cuda_tests status=0
   "$program" || status=$?
-  if ((status == 77)); then
-    say "Left out: everything that runs on the GPU"
-    return
-  fi
+  ((status != 77)) || die "this needs a GPU; what does not is part of ./quickstart.sh test"
   ((status == 0)) || die "the tests on the GPU have failed"
   ctest --preset cuda -R 'gpu:|decode_loop'
-  if command -v compute-sanitizer >/dev/null; then
-    local tool
-    for tool in memcheck racecheck; do
-      say "Running the tests under compute-sanitizer --tool $tool"
-      compute-sanitizer --tool "$tool" --error-exitcode 1 "$program"
-    done
-  else
-    say "Left out: compute-sanitizer, which is not in PATH"
-  fi
   say "Running the benchmarks"
   build/cuda/bench/cuda/ether_cuda_bench --out bench/results
+  if ! command -v compute-sanitizer >/dev/null; then
+    say "Left out: compute-sanitizer, which is not in PATH"
+    return
+  fi
+  local tool
+  for tool in memcheck racecheck synccheck; do
+    say "Running the tests of bfloat16 under compute-sanitizer --tool $tool"
+    compute-sanitizer --tool "$tool" --error-exitcode 1 "$program" '*bfloat16*'
+  done
 }
 
 # Whether clang++ has an OpenMP and a thread sanitizer that understand each other.

@@ -14,6 +14,7 @@
 #include <ether/io/write_safetensors.hpp>   // write_safetensors
 #include <ether/io/checkpoint.hpp>          // Checkpoint: a file or a sharded directory
 #include <ether/io/adapter_config.hpp>      // AdapterFileConfig, ModulePattern
+#include <ether/io/adapted_module.hpp>      // AdaptedModule: a weight of a base that is adapted
 #include <ether/io/adapter_file.hpp>        // AdapterFile: an adapter on disk, and its base
 #include <ether/io/save_adapter.hpp>        // save_adapter
 #include <ether/io/init_adapter.hpp>        // init_adapter

@@ -33,6 +33,7 @@ class PreparedAdapter {
         input_(ctx, adapter, Side::input),
         output_(ctx, adapter, Side::output) {
     set(ctx, adapter);
+    Backend::synchronize(ctx);  // other Contexts may use it from here on
   }
 
   /// Replaces the parameters and the strength; O(in + out), no allocation. Nothing changes when it

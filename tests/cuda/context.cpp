@@ -83,7 +83,7 @@ TEST_CASE("after the first call of a size nothing is allocated on the device") {
       f.layer.forward(ctx, f.x.view(), y.view());
       f.layer.set_adapter(ctx, f.adapter);
     }
-    CHECK(free_memory() == before);
+    CHECK(free_memory() >= before);  // in steps of what the driver takes; see also capture.cpp
   }
 }
 

@@ -67,6 +67,13 @@ inline Bytes16 stream_load(const void* pointer) {
   return *static_cast<const Bytes16*>(pointer);
 }
 
+inline void store_16(void* pointer, const Bytes16& bytes) {
+  check_aligned<sizeof(Bytes16)>(pointer);
+  std::memcpy(pointer, &bytes, sizeof bytes);
+}
+
+inline void prefetch(const void*) {}
+
 template <auto kernel, class... Arguments>
 void launch(const Launch& where, dim3 grid, int threads, std::size_t dynamic_shared_bytes,
             const Arguments&... arguments) {

@@ -128,7 +128,7 @@ TEST_CASE("a bias tells when a weight is stored the other way round") {
   const auto warnings = [&](std::vector<std::string> names, bool fan_in_fan_out) {
     std::vector<ether::AdaptedModule> modules;
     for (const std::string& name : names)
-      modules.push_back(ether::AdapterFile::find_weight(checkpoint, name, fan_in_fan_out));
+      modules.push_back(ether::find_weight(checkpoint, name, fan_in_fan_out));
     return ether::detail::storage_warnings(checkpoint, modules, fan_in_fan_out);
   };
   using Texts = std::vector<std::string>;

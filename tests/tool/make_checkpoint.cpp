@@ -4,7 +4,7 @@
 ///   directory  a Hugging Face directory with one file, F32, and other files beside it
 ///   sharded    the same in three shards, BF16, F16 and F64; none of the last one's is a matrix
 ///   gpt2       a directory whose weights are stored as (in, out)
-///   odd        a file whose tensor names have spaces, UTF-8 and control characters
+///   odd        a file whose tensor names have spaces, UTF-8, control characters, numbers
 ///   large      a file with values beyond the range of F16
 ///   zeros      a sparse file of MEGABYTES with two weights of zeros
 
@@ -136,6 +136,7 @@ int run(const std::string& kind, const fs::path& path, std::uint64_t megabytes) 
         Dtype::f32, {8, 8});
     tensors.add("\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e.weight", Dtype::f32, {8, 8});
     tensors.add("red\x1b[31m\nline.weight", Dtype::f32, {8, 8});
+    for (const char* name : {"z.10.weight", "z.2.weight"}) tensors.add(name, Dtype::f32, {8, 8});
     tensors.write(path);
   } else if (kind == "large") {
     tensors.add("big.weight", Dtype::f32, {8, 8}, 60000);

@@ -52,6 +52,7 @@ run 0 inspect inputs/odd.safetensors
 says "ein Name mit Größe.weight  F32    (8, 8)  256 B"
 says "日本語.weight              F32    (8, 8)  256 B"
 says 'red\x1b[31m\nline.weight'
+check "numbers by value" test "$(grep -o 'z\.[0-9]*' stdout | tr '\n' ' ')" = "z.2 z.10 "
 check "no raw control character" test "$(tr -cd '\033' <stdout | wc -c)" = 0
 run 0 inspect inputs/odd.safetensors --json
 json /tensors/1/name $'red\x1b[31m\nline.weight'

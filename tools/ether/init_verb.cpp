@@ -3,6 +3,7 @@
 
 #include <ether/io/init_adapter.hpp>
 
+#include <algorithm>
 #include <memory>
 
 namespace ether::tool {
@@ -82,7 +83,7 @@ int run(InitVerb& verb) {
   const Stopwatch time;
   remember_signals();
   job.progress = [](const Progress&) { check_signals(); };
-  const InitReport report = init_adapter(job);
+  InitReport report = init_adapter(job);
   print_warnings(report.warnings);
   if (verb.common.json) {
     print_json({{"verb", "init"},
@@ -96,6 +97,7 @@ int run(InitVerb& verb) {
                 {"seconds", json_seconds(time.seconds())}});
   } else if (!verb.common.quiet) {
     std::string text;
+    std::sort(report.modules.begin(), report.modules.end(), natural_less);
     for (const std::string& module : report.modules) text += printable_name(module) + "\n";
     print(text + "\n" + counted(report.modules.size(), "module") + ", " +
           counted(static_cast<std::size_t>(report.parameters), "parameter") + " (" +

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 
 namespace ether::tool {
 
@@ -146,6 +147,10 @@ std::string wrapped(const std::string& text, std::size_t indent, std::size_t wid
   return lines;
 }
 
+bool natural_less(const std::string& a, const std::string& b) {
+  return ::strverscmp(a.c_str(), b.c_str()) < 0;
+}
+
 std::string Table::text() const {
   std::vector<std::size_t> widths;
   for (std::size_t c = 0; c < columns_.size(); ++c) {
@@ -167,8 +172,13 @@ std::string Table::text() const {
     text += line + "\n";
   };
   add_line([&](std::size_t c) -> const std::string& { return columns_[c].title; });
-  for (const auto& row : rows_)
-    add_line([&](std::size_t c) -> const std::string& { return row[c]; });
+  std::vector<const std::vector<std::string>*> sorted;
+  for (const auto& row : rows_) sorted.push_back(&row);
+  std::stable_sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) {
+    return natural_less(a->front(), b->front());
+  });
+  for (const auto* row : sorted)
+    add_line([&](std::size_t c) -> const std::string& { return (*row)[c]; });
   return text;
 }
 

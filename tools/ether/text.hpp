@@ -37,7 +37,11 @@ std::string counted(std::size_t n, const std::string& noun);  ///< 1 module, 85,
 /// spaces. Line breaks in `text` are kept.
 std::string wrapped(const std::string& text, std::size_t indent, std::size_t width = 79);
 
-/// Text in aligned columns. A column with no text in any row is left out.
+/// Whether `a` comes first, with numbers in the texts by value: layers.2 before layers.10.
+bool natural_less(const std::string& a, const std::string& b);
+
+/// Text in aligned columns, rows in natural order of their first cells. A column with no text in any
+/// row is left out.
 class Table {
  public:
   struct Column {

@@ -8,7 +8,8 @@
 /// Context's stream and return: nothing waits, and after the first call of a size nothing allocates,
 /// so they can be captured into a CUDA graph. It stays valid when set_adapter overwrites the adapter
 /// between two launches of it; that copies from the host, and so may wait for the stream's earlier
-/// work, as backward into a host Adapter and unmerge do.
+/// work, as backward into a host Adapter and unmerge do. It is in the order of its Context's stream:
+/// who uses the layer on other streams too has to order them.
 
 #include <ether/backends/cuda/context.hpp>
 #include <ether/backends/cuda/gemm.hpp>
@@ -48,17 +49,23 @@ struct CudaBackend : detail::cuda::Operations<CudaBackend<T>, T, CudaContext> {
   template <class U>
   class Buffer {
    public:
-    Buffer(Context&, Index rows, Index cols)
-        : bytes_(detail::cuda::device_bytes(static_cast<std::size_t>(rows * cols) * sizeof(U))),
+    Buffer(Context& ctx, Index rows, Index cols)
+        : bytes_(allocate(ctx, static_cast<std::size_t>(rows * cols) * sizeof(U))),
           view_(reinterpret_cast<U*>(bytes_.get()), rows, cols) {}
     MatrixView<U> view() const { return view_; }
 
    private:
+    static detail::cuda::DeviceBytes allocate(Context& ctx, std::size_t size) {
+      detail::cuda::check_not_capturing(ctx.stream(), "device memory would be allocated",
+                                        "make layers and buffers before the capture");
+      return detail::cuda::device_bytes(size);
+    }
+
     detail::cuda::DeviceBytes bytes_;
     MatrixView<U> view_;
   };
 
-  /// From memory that may be changed as soon as this returns.
+  /// From memory that may be changed as soon as this returns, if it is ordinary (pageable) memory.
   template <class U>
   static void copy_in(Context& ctx, MatrixView<const U> host, MatrixView<U> device) {
     copy(ctx, host, device, cudaMemcpyHostToDevice);

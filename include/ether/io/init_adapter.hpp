@@ -96,7 +96,7 @@ inline InitReport init_adapter(const InitOptions& options) {
     if (tensor.info->shape.size() != 2) continue;
     matrices.push_back(module);
     if (options.config.selects(module))
-      modules.push_back(AdapterFile::find_weight(base, module, options.config.fan_in_fan_out));
+      modules.push_back(find_weight(base, module, options.config.fan_in_fan_out));
   }
   detail::check_names(options.config, base, matrices, modules);
   return options.dtype == Dtype::f64 ? detail::init_adapter<double>(options, base, modules)

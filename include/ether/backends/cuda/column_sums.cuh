@@ -28,25 +28,20 @@ ETHER_DEVICE void tile_sum(W (&sum)[count][Shape::vector], W* scratch) {
       for (int e = 0; e < Shape::vector; ++e) sum[k][e] += shuffle_xor(sum[k][e], mask, warp);
     }
   }
+  constexpr int sums = count * Shape::columns;
   const int thread = static_cast<int>(threadIdx.x), column = thread % Shape::across * Shape::vector;
   if (thread % warp < Shape::across) {
     ETHER_UNROLL
-    for (int k = 0; k < count; ++k) {
-      ETHER_UNROLL
-      for (int e = 0; e < Shape::vector; ++e)
-        scratch[(thread / warp * count + k) * Shape::columns + column + e] = sum[k][e];
-    }
+    for (int k = 0; k < count; ++k)
+      store_shared(scratch + thread / warp * sums + k * Shape::columns + column, sum[k]);
   }
   barrier();
+  ETHER_UNROLL_BY(1)
+  for (int i = thread; i < sums; i += Shape::threads)  // each adds up the warps for one column
+    for (int w = 1; w < Shape::warps; ++w) scratch[i] += scratch[w * sums + i];
+  barrier();
   ETHER_UNROLL
-  for (int k = 0; k < count; ++k) {
-    ETHER_UNROLL
-    for (int e = 0; e < Shape::vector; ++e) {
-      sum[k][e] = 0;
-      for (int w = 0; w < Shape::warps; ++w)
-        sum[k][e] += scratch[(w * count + k) * Shape::columns + column + e];
-    }
-  }
+  for (int k = 0; k < count; ++k) load(scratch + k * Shape::columns + column, sum[k]);
 }
 
 /// partial (see launchers.hpp): a thread block has one chunk of `height` rows and one tile of

@@ -87,8 +87,10 @@ class CudaContext {
   /// Uses the caller's: nothing is created. `workspace` is `bytes` of device memory at a multiple of
   /// 256; cuBLAS gets half of it, at most blas_bytes(), and intermediate results the rest. forward
   /// needs tokens * in * sizeof(Scalar) of those where the input side is adapted, backward at most
-  /// 2 * tokens * (in + out) * sizeof(Scalar) + 2048 * (in + out), merge at most 64 MiB. The handle's
-  /// own stream and workspace are not used. A call that needs more throws cuda_error.
+  /// 2 * tokens * (in + out) * sizeof(Scalar) + 2048 * (in + out), and for float and double with an
+  /// adapted output side 4 * n * (in + tokens) * sizeof(Scalar) more; merge at most 128 MiB, but
+  /// row_chunk on both sides a block of output rows in float. The handle's own stream and workspace
+  /// are not used. A call that needs more throws cuda_error.
   CudaContext(cudaStream_t stream, cublasHandle_t handle, void* workspace, std::size_t bytes)
       : stream_(stream) {
     using detail::cuda::check;
@@ -106,6 +108,10 @@ class CudaContext {
       frames_ = Frames({stream, nullptr, 0});
     } else {
       auto* const at = static_cast<std::byte*>(workspace);
+      if (const auto behind = reinterpret_cast<std::uintptr_t>(workspace) % 256; behind != 0)
+        detail::fail<shape_error>("the workspace is at an address ", behind,
+                                  " behind a multiple of "
+                                  "256; give it at one, as cudaMalloc does");
       blas_size_ = std::min(bytes / 2, blas_bytes()) / 256 * 256;
       blas_workspace_ = detail::cuda::DeviceBytes(at, detail::cuda::FreeDevice{false});
       blas_ = reinterpret_cast<cublasLtHandle_t>(handle);  // as cuBLAS documents it
@@ -122,9 +128,10 @@ class CudaContext {
   bool fused_gemv() const { return fused_gemv_; }
   void set_fused_gemv(bool on) { fused_gemv_ = on; }
 
-  /// Whether a kernel may start while the one before it still runs (programmatic dependent launch):
-  /// it then reads the frozen weight early, which no kernel just before may write. Off at first;
-  /// does nothing before Hopper.
+  /// Whether a kernel may start while the one before it still runs (programmatic dependent launch).
+  /// forward then reads the frozen weight early: nothing just before it on the stream may write that,
+  /// neither merge or unmerge in place nor a kernel of the caller's. Off at first; does nothing before
+  /// Hopper.
   bool dependent_launch() const { return launch_.dependent; }
   void set_dependent_launch(bool on) { launch_.dependent = on && major_ >= 9; }
 

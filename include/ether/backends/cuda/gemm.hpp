@@ -78,6 +78,9 @@ inline const CudaContext::BlasPlan& blas_plan(CudaContext& ctx, const CudaContex
           "cublasLtMatmulPreferenceSetAttribute");
   };
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{ctx.blas_workspace_size()});
+  // Parts of a sum are added in the type it is computed in, never rounded in between.
+  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<std::uint32_t>(key[6]));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(key[7]));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(key[8]));
@@ -87,7 +90,7 @@ inline const CudaContext::BlasPlan& blas_plan(CudaContext& ctx, const CudaContex
   check(cublasLtMatmulAlgoGetHeuristic(ctx.blas(), &problem.operation, &problem.b, &problem.a,
                                        &problem.c, &problem.c, &preference, 1, &result, &found),
         "cublasLtMatmulAlgoGetHeuristic");
-  if (found == 0)
+  if (found == 0 || result.state != CUBLAS_STATUS_SUCCESS)
     fail<cuda_error>("cublasLtMatmulAlgoGetHeuristic finds no algorithm for the product (", key[0],
                      ", ", key[2], ") x (", key[2], ", ", key[1], ")");
   return plans.emplace(key, CudaContext::BlasPlan{result.algo, result.workspaceSize}).first->second;
@@ -111,8 +114,6 @@ void gemm(CudaContext& ctx, MatrixView<const T> a, MatrixView<const T> b, bool t
   const auto stride = [](const auto& v) { return v.rows > 1 ? v.stride : v.cols; };
   const std::int64_t flags = (transpose_b ? 1 : 0) | (accumulate ? 2 : 0) |
                              (bias != nullptr ? 4 : 0) | (ctx.tf32() ? 8 : 0);
-  const std::int64_t c_alignment =
-      bias == nullptr ? alignment_of(c.data) : std::min(alignment_of(c.data), alignment_of(bias));
   const CudaContext::BlasKey key = {m,
                                     n,
                                     k,
@@ -121,7 +122,8 @@ void gemm(CudaContext& ctx, MatrixView<const T> a, MatrixView<const T> b, bool t
                                     stride(c),
                                     alignment_of(b.data),
                                     alignment_of(a.data),
-                                    c_alignment,
+                                    alignment_of(c.data),
+                                    alignment_of(bias),
                                     flags,
                                     static_cast<std::int64_t>(data_type<T>())};
   const CudaContext::BlasPlan& plan = blas_plan(ctx, key, problem);

@@ -111,9 +111,9 @@ struct Operations {
         const auto panel = in.block(b * size, c, count * size, width);
         typename Context::Frame frame(ctx);
         const auto partial = frame.template matrix<W>(parts * vectors, width);
-        const auto sums = frame.template matrix<W>(vectors, width);
+        const auto sums = parts == 1 ? partial : frame.template matrix<W>(vectors, width);
         column_sums(ctx.launch(), h, panel, column_sums_height, partial);
-        sum_partials(ctx.launch(), View<const W>(partial), parts, h.terms(), sums);
+        if (parts > 1) sum_partials(ctx.launch(), View<const W>(partial), parts, h.terms(), sums);
         if (rows.terms() != 0) reflect(ctx, rows, View<const W>(sums), sums, View<const W>{});
         const ColumnShare<W> share{static_cast<int>(h.terms()), size, h.unit, h.coefficient, sums};
         reflect_rows<A, B>(ctx.launch(), rows, panel, out.block(b * size, c, count * size, width),

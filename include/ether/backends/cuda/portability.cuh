@@ -15,7 +15,9 @@
 ///   wait_for_previous_kernel()         before reading what it wrote, and before any write
 ///   let_next_kernel_start()            where what is left to do is little
 ///   check_aligned<bytes>(pointer)      nothing in nvcc's hands: the hardware checks
-///   stream_load(pointer)               16 bytes that are read once
+///   stream_load(pointer)               16 bytes of global memory that are read once
+///   store_16(pointer, bytes)           16 bytes to global memory in one instruction
+///   prefetch(pointer)                  asks for a line of global memory in the second-level cache
 ///   launch<kernel>(where, grid, threads, dynamic_shared_bytes, arguments...)
 ///                                      the only way a kernel is started; throws cuda_error
 
@@ -73,6 +75,18 @@ ETHER_DEVICE Bytes16 stream_load(const void* pointer) {
                : "=r"(b.word[0]), "=r"(b.word[1]), "=r"(b.word[2]), "=r"(b.word[3])
                : "l"(pointer));
   return b;
+}
+
+/// The compiler would take a plain store of packed 16-bit elements apart.
+ETHER_DEVICE void store_16(void* pointer, const Bytes16& b) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(pointer), "r"(b.word[0]), "r"(b.word[1]), "r"(b.word[2]), "r"(b.word[3])
+               : "memory");
+}
+
+ETHER_DEVICE void prefetch(const void* pointer) {
+  asm volatile("prefetch.global.L2 [%0];" : : "l"(pointer));
 }
 
 /// Lets a kernel have all the shared memory of a block; once for each device.

@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(Shape::threads, 1024 / Shape::threads)
   ETHER_UNROLL_BY(4)
   for (int i = lane; i < behind; i += Shape::row_lanes) {
     load(in.data + (first_row + i) * in.stride + column, x);
-    store(slot(i), x);  // a value of T: no rounding
+    store_shared(slot(i), x);  // a value of T: no rounding
     ETHER_UNROLL
     for (int k = 0; k < terms; ++k) {
       ETHER_UNROLL

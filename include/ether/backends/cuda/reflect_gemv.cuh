@@ -53,7 +53,7 @@ ETHER_DEVICE void reflect_tokens(const Reflection<Wide<T>>& h, MatrixView<const 
     load(x.data + token * x.stride + i, value);
     ETHER_UNROLL
     for (int k = 0; k < terms; ++k) multiply_add(value, dot[k], unit_at<vector>(h, k, i));
-    store(z + token * in + i, value);
+    store_shared(z + token * in + i, value);
   }
   barrier();
 }
@@ -79,6 +79,12 @@ __global__ void __launch_bounds__(row_threads, 1)
         next[r] = stream<vector>(w.data + (first + r) * w.stride + i);
   };
   request(lane * vector);
+  constexpr int line = 128 / static_cast<int>(sizeof(T));  // elements of a cache line
+  if (const int i = lane * line; i < in) {
+    ETHER_UNROLL
+    for (int r = 0; r < rows; ++r)
+      if (first + r < w.rows) prefetch(w.data + (first + r) * w.stride + i);
+  }
   wait_for_previous_kernel();
   reflect_tokens<tokens, terms, vector>(h, x, z, partial);
 

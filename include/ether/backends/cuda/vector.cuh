@@ -32,9 +32,29 @@ ETHER_DEVICE void load(const T* from, Wide<T> (&to)[count]) {
   }
 }
 
-/// Rounds to nearest even.
+/// To global memory. Rounds to nearest even.
 template <int count, class T>
 ETHER_DEVICE void store(T* to, const Wide<T> (&from)[count]) {
+  using Piece = Packed<T, piece<T, count>>;
+  check_aligned<sizeof(Piece)>(to);
+  ETHER_UNROLL
+  for (int p = 0; p < count; p += piece<T, count>) {
+    Piece part;
+    ETHER_UNROLL
+    for (int i = 0; i < piece<T, count>; ++i) part.element[i] = static_cast<T>(from[p + i]);
+    if constexpr (sizeof(Piece) == sizeof(Bytes16)) {
+      Bytes16 bytes;
+      __builtin_memcpy(&bytes, &part, sizeof bytes);
+      store_16(to + p, bytes);
+    } else {
+      *reinterpret_cast<Piece*>(to + p) = part;
+    }
+  }
+}
+
+/// To shared memory, likewise.
+template <int count, class T>
+ETHER_DEVICE void store_shared(T* to, const Wide<T> (&from)[count]) {
   using Piece = Packed<T, piece<T, count>>;
   check_aligned<sizeof(Piece)>(to);
   ETHER_UNROLL
