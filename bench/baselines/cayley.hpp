@@ -40,22 +40,26 @@ void cayley(MatrixView<const P> r, MatrixView<P> h) {
 template <class P, class A>
 void cayley_grad(ether::EigenContext& ctx, MatrixView<const A> x, MatrixView<const P> grad_z,
                  MatrixView<const P> h_transposed, MatrixView<P> grads) {
-  constexpr Index tile = 64;
+  using ether::detail::convert;
+  constexpr Index slice = 32;
   const Index size = grads.cols, blocks = grads.rows / size;
-  const Index scratch_size = 3 * size * size + tile * size;
   ether::EigenContext::Frame frame(ctx);
-  P* const scratch = frame.array<P>(ctx.threads() * scratch_size);
+  const Index scratch_rows = 3 * size + 2 * slice;
+  const auto scratch = frame.matrix<P>(ctx.threads() * scratch_rows, size);
   ctx.parallel_for(blocks, x.rows * x.cols * size, [&](Index block, int thread) {
     const Index column = block * size;
-    P* const own = scratch + thread * scratch_size;
-    const MatrixView<P> d(own, size, size), half(own + size * size, size, size);
-    const MatrixView<P> h_plus(own + 2 * size * size, size, size);
-    for (Index row = 0; row < x.rows; row += tile) {
-      const Index rows = std::min(tile, x.rows - row);
-      const auto from =
-          ether::detail::Widen()(0, 0, 0, x.block(row, column, rows, size), own + 3 * size * size);
-      small_product(Strided<P>{from.data, 1, from.stride}, grad_z.block(row, column, rows, size), d,
-                    row != 0);
+    const auto own = scratch.middle_rows(thread * scratch_rows, scratch_rows);
+    const auto d = own.middle_rows(0, size), half = own.middle_rows(size, size);
+    const auto h_plus = own.middle_rows(2 * size, size);
+    for (Index row = 0; row < x.rows; row += slice) {  // on copies, see multiply_blocks
+      const Index rows = std::min(slice, x.rows - row);
+      const auto t = own.middle_rows(3 * size, rows);
+      const auto g = own.middle_rows(3 * size + slice, rows);
+      for (Index i = 0; i < rows; ++i) {
+        convert<P>(x.row(row + i) + column, size, t.row(i));
+        convert<P>(grad_z.row(row + i) + column, size, g.row(i));
+      }
+      small_product(Strided<P>{t.data, 1, size}, MatrixView<const P>(g), d, row != 0);
     }
     for (Index i = 0; i < size; ++i)
       for (Index k = 0; k < size; ++k) h_plus(i, k) = h_transposed(column + i, k) + P(i == k);

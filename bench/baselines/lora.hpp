@@ -38,9 +38,8 @@ class Lora {
     Frame frame(ctx);
     const View z = Frozen<Backend>::widened(ctx, frame, x);
     const auto s = Frozen<Backend>::as_wide(frame, y);
-    const auto t = frame.template matrix<P>(x.rows, rank());
     frozen_.multiply(ctx, z, s);
-    Backend::gemm(ctx, z, a_, true, t, false);
+    const auto t = down(ctx, frame, z);
     scale(t);
     Backend::gemm(ctx, View(t), b_, false, s, true);
     frozen_.finish(ctx, s, y);
@@ -91,6 +90,13 @@ class Lora {
   }
 
  private:
+  /// x A^T (tokens, rank). Of many tokens as A x^T, which has more columns to share among threads.
+  MatrixView<P> down(Context& ctx, Frame& frame, View x) const {
+    const bool many = x.rows > ether::detail::few_rows;
+    const auto t = frame.template matrix<P>(many ? rank() : x.rows, many ? x.rows : rank());
+    Backend::gemm(ctx, many ? a_ : x, many ? x : a_, true, t, false);
+    return many ? transposed(frame, t) : t;
+  }
   void scale(MatrixView<P> t) const {
     for (Index i = 0; i < t.rows; ++i)
       for (Index k = 0; k < t.cols; ++k) t(i, k) *= scale_;

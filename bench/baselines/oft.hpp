@@ -12,28 +12,27 @@
 
 namespace bench {
 
-/// out (rows, width) = in diag(h_1, ..., h_n), h (width, size): block after block. Not in place.
+/// out (rows, width) = in diag(h_1, ..., h_n), h (width, size): block after block, on copies of a few
+/// rows, since rows that are a power of two apart would evict one another from the cache. Not in
+/// place.
 template <class P, class A, class B>
 void multiply_blocks(ether::EigenContext& ctx, MatrixView<const A> in, MatrixView<const P> h,
                      MatrixView<B> out) {
-  constexpr Index tile = 64;
+  using ether::detail::convert;
+  constexpr Index tile = 32, slice = 16;
   const Index size = h.cols, blocks = h.rows / size, tiles = (in.rows + tile - 1) / tile;
   ether::EigenContext::Frame frame(ctx);
-  P* const scratch = frame.array<P>(ctx.threads() * 2 * tile * size);
+  const auto scratch = frame.matrix<P>(ctx.threads() * 2 * slice, size);
   ctx.parallel_for(tiles * blocks, in.rows * h.rows * size, [&](Index task, int thread) {
-    const Index row = task / blocks * tile, rows = std::min(tile, in.rows - row);
     const Index column = task % blocks * size;
-    P* const buffer = scratch + thread * 2 * tile * size;
-    const auto from = ether::detail::Widen()(0, 0, 0, in.block(row, column, rows, size), buffer);
-    const Strided<P> a{from.data, from.stride, 1};
-    const MatrixView<const P> block = h.middle_rows(column, size);
-    const MatrixView<B> to = out.block(row, column, rows, size);
-    if constexpr (std::is_same_v<B, P>) {
-      small_product(a, block, to, false);
-    } else {
-      const MatrixView<P> wide(buffer + tile * size, rows, size);
-      small_product(a, block, wide, false);
-      for (Index i = 0; i < rows; ++i) ether::detail::convert<P>(wide.row(i), size, to.row(i));
+    const Index first = task / blocks * tile, end = std::min(in.rows, first + tile);
+    for (Index row = first; row < end; row += slice) {
+      const Index rows = std::min(slice, end - row);
+      const auto from = scratch.middle_rows(thread * 2 * slice, rows);
+      const auto to = scratch.middle_rows((thread * 2 + 1) * slice, rows);
+      for (Index i = 0; i < rows; ++i) convert<P>(in.row(row + i) + column, size, from.row(i));
+      small_product(Strided<P>{from.data, size, 1}, h.middle_rows(column, size), to, false);
+      for (Index i = 0; i < rows; ++i) convert<P>(to.row(i), size, out.row(row + i) + column);
     }
   });
 }
