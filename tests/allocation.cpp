@@ -1,81 +1,17 @@
-// After the first call at a size, forward, backward, merge and set_adapter allocate nothing: not
-// through new, not through malloc, on no thread.
+// After the first call at a size, forward, backward, merge and set_adapter allocate nothing.
 
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
 #include <ether/ether.hpp>
 
-#include <atomic>
-#include <cstdlib>
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define ETHER_TEST_SANITIZED
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define ETHER_TEST_SANITIZED
-#endif
-
-// glibc lets a program define malloc and friends itself; sanitizers already do.
-#if defined(__GLIBC__) && !defined(ETHER_TEST_SANITIZED)
-
-namespace {
-std::atomic<bool> counting{false};
-std::atomic<long> allocations{0};
-void count() {
-  if (counting) ++allocations;
-}
-}  // namespace
-
-extern "C" {
-void* __libc_malloc(std::size_t);
-void* __libc_calloc(std::size_t, std::size_t);
-void* __libc_realloc(void*, std::size_t);
-void* __libc_memalign(std::size_t, std::size_t);
-
-void* malloc(std::size_t size) {
-  count();
-  return __libc_malloc(size);
-}
-void* calloc(std::size_t n, std::size_t size) {
-  count();
-  return __libc_calloc(n, size);
-}
-void* realloc(void* p, std::size_t size) {
-  count();
-  return __libc_realloc(p, size);
-}
-void* aligned_alloc(std::size_t alignment, std::size_t size) {
-  count();
-  return __libc_memalign(alignment, size);
-}
-int posix_memalign(void** p, std::size_t alignment, std::size_t size) {
-  count();
-  *p = __libc_memalign(alignment, size);
-  return *p == nullptr ? 12 : 0;
-}
-}
+#ifdef ETHER_TEST_COUNTS_ALLOCATIONS
 
 namespace {
 
-// LLVM's OpenMP allocates at every parallel region, on its own account: there, one thread.
-#if defined(__clang__) && defined(_OPENMP)
-constexpr int most_threads = 1;
-#else
-constexpr int most_threads = 16;
-#endif
-int at_most(int threads) { return std::min(threads, most_threads); }
-
-template <class F>
-long allocations_of(F&& body) {
-  allocations = 0;
-  counting = true;
-  body();
-  counting = false;
-  return allocations;
-}
+using test::allocations_of;
+using test::at_most;
 
 template <class T>
 void check_no_allocation() {

@@ -1,0 +1,123 @@
+#pragma once
+
+/// The frozen layer alone, y = x W^T + b, and what every other baseline does around it: the same
+/// steps as EtherLinear, with the same operations of the backend.
+
+#include <ether/ether.hpp>
+
+namespace bench {
+
+using ether::Index;
+using ether::MatrixView;
+
+/// x (tokens, in), y (tokens, out), W (out, in) and b (out) wrapped, as EtherLinear does.
+template <class Backend>
+class Frozen {
+ public:
+  using Scalar = typename Backend::Scalar;
+  using P = typename Backend::Parameter;
+  using Context = typename Backend::Context;
+  using Frame = typename Context::Frame;
+  using View = MatrixView<const P>;
+  static_assert(std::is_same_v<P, typename Backend::Intermediate>);
+
+  explicit Frozen(MatrixView<const Scalar> weight, const Scalar* bias = nullptr)
+      : weight_(weight), bias_(bias) {}
+
+  Index out_features() const { return weight_.out_features(); }
+  Index in_features() const { return weight_.in_features(); }
+  MatrixView<const Scalar> weight() const { return weight_.dense(); }
+
+  Index parameters() const { return 0; }
+  Index bytes() const { return 0; }
+  /// What the adapter costs: for each token; at every forward pass besides; and in set(), once for
+  /// each step of training. Products and sums of the order of the leading term, 2 for a multiply-add.
+  double flops_per_token() const { return 0; }
+  double flops_per_forward() const { return 0; }
+  double flops_per_set() const { return 0; }
+
+  /// y = x W^T + b. Overwrites y. Throws shape_error.
+  void forward(Context& ctx, MatrixView<const Scalar> x, MatrixView<Scalar> y) const {
+    check_forward(x, y);
+    Frame frame(ctx);
+    const auto s = as_wide(frame, y);
+    multiply(ctx, widened(ctx, frame, x), s);
+    finish(ctx, s, y);
+  }
+
+  /// grad_x = grad_y W. Overwrites grad_x, which may be empty: nothing is done then. x is not used.
+  void backward(Context& ctx, MatrixView<const Scalar> x, MatrixView<const Scalar> grad_y,
+                MatrixView<Scalar> grad_x) const {
+    check_backward(x, grad_y, grad_x);
+    if (grad_x.empty()) return;
+    Frame frame(ctx);
+    const auto grad = as_wide(frame, grad_x);
+    multiply_transposed(ctx, widened(ctx, frame, grad_y), grad);
+    round(ctx, grad, grad_x);
+  }
+
+  /// merged (out, in) = W: a copy, by all threads.
+  void merge(Context& ctx, MatrixView<Scalar> merged) const {
+    check_merge(merged);
+    Backend::reflect(ctx, ether::identity<P>(in_features()), weight(), merged,
+                     MatrixView<const Scalar>{});
+  }
+
+  // The steps.
+
+  /// `from` itself where it is of type P already, else its copy in workspace.
+  static View widened(Context& ctx, Frame& frame, MatrixView<const Scalar> from) {
+    if constexpr (std::is_same_v<Scalar, P>) {
+      return from;
+    } else {
+      const auto wide = frame.template matrix<P>(from.rows, from.cols);
+      Backend::reflect(ctx, ether::identity<P>(from.cols), from, wide, View{});
+      return wide;
+    }
+  }
+  /// `to` itself where it can hold a P, else workspace of its shape; round() then is to follow.
+  static MatrixView<P> as_wide(Frame& frame, MatrixView<Scalar> to) {
+    if constexpr (std::is_same_v<Scalar, P>)
+      return to;
+    else
+      return frame.template matrix<P>(to.rows, to.cols);
+  }
+  static void round(Context& ctx, View from, MatrixView<Scalar> to) {
+    if constexpr (!std::is_same_v<Scalar, P>)
+      Backend::reflect(ctx, ether::identity<P>(from.cols), from, to, View{});
+  }
+  /// s = z W^T
+  void multiply(Context& ctx, View z, MatrixView<P> s) const { weight_.multiply(ctx, z, s); }
+  /// grad_z = grad_s W
+  void multiply_transposed(Context& ctx, View grad_s, MatrixView<P> grad_z) const {
+    weight_.multiply_transposed(ctx, grad_s, grad_z);
+  }
+  /// y = s + b, rounded, where as_wide() of y gave s.
+  void finish(Context& ctx, View s, MatrixView<Scalar> y) const {
+    if (bias_ == nullptr) return round(ctx, s, y);
+    Backend::reflect(ctx, ether::identity<P>(y.cols), s, y,
+                     MatrixView<const Scalar>{bias_, 1, y.cols, 0});
+  }
+
+  void check_forward(MatrixView<const Scalar> x, MatrixView<Scalar> y) const {
+    ether::detail::check_shape("x", x, x.rows, in_features(), "(tokens, in_features)");
+    ether::detail::check_shape("y", y, x.rows, out_features(), "(tokens of x, out_features)");
+  }
+  void check_backward(MatrixView<const Scalar> x, MatrixView<const Scalar> grad_y,
+                      MatrixView<Scalar> grad_x) const {
+    ether::detail::check_shape("x", x, x.rows, in_features(), "(tokens, in_features)");
+    ether::detail::check_shape("grad_y", grad_y, x.rows, out_features(), "(tokens of x, out)");
+    if (!grad_x.empty())
+      ether::detail::check_shape("grad_x", grad_x, x.rows, in_features(), "(tokens of x, in)");
+  }
+  void check_merge(MatrixView<Scalar> merged) const {
+    ether::detail::check_shape("merged", merged, out_features(), in_features(), "(out, in)");
+    ether::detail::check_disjoint("the weight", weight_.dense(), "merged", merged);
+  }
+
+ private:
+  ether::DenseWeight<Backend> weight_;
+  const Scalar* bias_;
+};
+
+}  // namespace bench
