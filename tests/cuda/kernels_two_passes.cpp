@@ -108,7 +108,7 @@ TEST_CASE("blocks that do not fit into a panel together") {
 TEST_CASE("a block that does not fit into a panel") {
   const ScopedOrders once(1);
   // 17 MiB, 256 columns at a time: 256 and 17
-  check_columns<double, double, double>(1, 1, 8192, 273, odd_stride, true, 2 * two_passes);
+  check_columns<double, double, double>(1, 1, 8192, 273, odd_stride, true, 2 * in_parts);
 }
 
 TEST_CASE("columns without vectors are a copy") {
