@@ -1,0 +1,92 @@
+"""Tables and plots of all benchmarks: one look, the same colours for the same methods.
+
+Needs matplotlib for plots only (Debian and Ubuntu: python3-matplotlib).
+"""
+
+import os
+import platform
+import re
+from pathlib import Path
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; one entry for each method.
+COLOURS = {
+    "frozen": "#7f7f7f",
+    "ETHER": "#0072b2",
+    "ETHER+": "#009e73",
+    "LoRA": "#d55e00",
+    "OFT": "#cc79a7",
+    "HRA": "#e69f00",
+    "full": "#000000",
+    "weight space": "#56b4e9",
+}
+MARKERS = {"frozen": "x", "ETHER": "o", "ETHER+": "s", "LoRA": "^", "OFT": "D", "HRA": "v",
+           "full": "P", "weight space": "*"}
+
+
+def colour(label):
+    """The colour of a method whose label begins with a name in COLOURS, as in "LoRA r=8"."""
+    return COLOURS[_method(label)]
+
+
+def marker(label):
+    return MARKERS[_method(label)]
+
+
+def _method(label):
+    fitting = [name for name in COLOURS if label.startswith(name)]
+    if not fitting:
+        raise KeyError(f"no colour for {label!r}; the methods are {', '.join(COLOURS)}")
+    return max(fitting, key=len)
+
+
+def processor():
+    """The processor's name, as the system gives it."""
+    try:
+        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+        return names[0].strip() if names else platform.processor()
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def machine(threads=None):
+    """One line for the head of a table: processor, threads, system."""
+    threads = threads or len(os.sched_getaffinity(0))
+    return f"{processor()}, {threads} threads, {platform.system()} {platform.release()}"
+
+
+def markdown_table(header, rows):
+    """`rows` of strings under `header`; the first column left, all others right."""
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"a row has {len(row)} cells, the header {len(header)}")
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
+
+
+def new_figure(columns=1, rows=1, width=5.2, height=3.6, **options):
+    """(figure, axes) as pyplot.subplots gives them, in the common style."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update({
+        "font.size": 9, "axes.grid": True, "grid.color": "#dddddd", "grid.linewidth": 0.6,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+        "legend.frameon": False, "lines.markersize": 4.5, "lines.linewidth": 1.4,
+        "svg.fonttype": "none", "svg.hashsalt": "ether", "savefig.bbox": "tight",
+    })
+    return pyplot.subplots(rows, columns, figsize=(width * columns, height * rows), **options)
+
+
+def save(figure, stem):
+    """Writes stem.svg and stem.png, without a date in them; returns the two paths."""
+    from matplotlib import pyplot
+
+    stem = Path(stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
+    figure.savefig(paths[0], metadata={"Date": None})
+    figure.savefig(paths[1], dpi=160)
+    pyplot.close(figure)
+    return paths
