@@ -92,6 +92,12 @@ class Frozen {
   void multiply_transposed(Context& ctx, View grad_s, MatrixView<P> grad_z) const {
     weight_.multiply_transposed(ctx, grad_s, grad_z);
   }
+  /// grad_z = grad_y W in workspace: the gradient of what the product is given.
+  MatrixView<P> grad_z(Context& ctx, Frame& frame, MatrixView<const Scalar> grad_y) const {
+    const auto grad = frame.template matrix<P>(grad_y.rows, in_features());
+    multiply_transposed(ctx, widened(ctx, frame, grad_y), grad);
+    return grad;
+  }
   /// y = s + b, rounded, where as_wide() of y gave s.
   void finish(Context& ctx, View s, MatrixView<Scalar> y) const {
     if (bias_ == nullptr) return round(ctx, s, y);

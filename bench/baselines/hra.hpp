@@ -63,8 +63,7 @@ class Hra {
     frozen_.check_backward(x, grad_y, grad_x);
     if (x.rows == 0) return;
     Frame frame(ctx);
-    const auto grad_z = frame.template matrix<P>(x.rows, x.cols);
-    frozen_.multiply_transposed(ctx, Frozen<Backend>::widened(ctx, frame, grad_y), grad_z);
+    const auto grad_z = frozen_.grad_z(ctx, frame, grad_y);
 
     // Tiles of tokens by the shape alone, each with its own sums, added up in order.
     constexpr int group = 2;

@@ -95,11 +95,10 @@ class Oft {
     frozen_.check_backward(x, grad_y, grad_x);
     if (x.rows == 0) return;
     Frame frame(ctx);
-    const auto grad_z = frame.template matrix<P>(x.rows, x.cols);
-    frozen_.multiply_transposed(ctx, Frozen<Backend>::widened(ctx, frame, grad_y), grad_z);
+    const View grad_z = frozen_.grad_z(ctx, frame, grad_y);
     const View h_transposed = h_transposed_.view();
-    cayley_grad(ctx, x, View(grad_z), h_transposed, grads);
-    if (!grad_x.empty()) multiply_blocks(ctx, View(grad_z), h_transposed, grad_x);
+    cayley_grad(ctx, x, grad_z, h_transposed, grads);
+    if (!grad_x.empty()) multiply_blocks(ctx, grad_z, h_transposed, grad_x);
   }
 
   /// merged (out, in) = W H^T, rounded once.

@@ -30,7 +30,9 @@ class EtherLinear {
   /// non-finite block, and for row_chunk with a Weight that cannot be sliced.
   EtherLinear(Context& ctx, Weight weight, const Adapter<Parameter>& adapter,
               const Scalar* bias = nullptr)
-      : weight_(checked(std::move(weight), adapter)), bias_(bias), prepared_(ctx, adapter) {}
+      : weight_(detail::fitting<Backend>(std::move(weight), adapter)),
+        bias_(bias),
+        prepared_(ctx, adapter) {}
 
   Index out_features() const { return prepared_.out_features(); }
   Index in_features() const { return prepared_.in_features(); }
@@ -164,25 +166,6 @@ class EtherLinear {
 
   static constexpr bool fuses_forward = std::is_same_v<Weight, DenseWeight<Backend>> && same_type &&
                                         detail::has<detail::reflect_gemm_t, Backend>;
-
-  static Weight checked(Weight weight, const Adapter<Parameter>& adapter) {
-    const Index out = weight.out_features(), in = weight.in_features();
-    if (out != adapter.out_features() || in != adapter.in_features())
-      detail::fail<shape_error>("the weight is (", out, ", ", in, ") but the adapter is for (",
-                                adapter.out_features(), ", ", adapter.in_features(),
-                                "), both (out_features, in_features)");
-    if constexpr (has_dense) {
-      const MatrixView<const Scalar> w = weight.dense();
-      detail::check_shape("the weight", w, out, in, "(out_features, in_features)");
-    }
-    const AdapterConfig& c = adapter.config();
-    if (!has_slices && c.layout == BlockLayout::row_chunk && c.input_blocks > 1 &&
-        has_side(c.sides, Side::input))
-      detail::fail<parameter_error>("layout row_chunk with ", c.input_blocks,
-                                    " input blocks multiplies slices of the weight's rows; give "
-                                    "the Weight a member slice_rows(first, count)");
-    return weight;
-  }
 
   void check_beside_weight(const char* name, MatrixView<Scalar> output) const {
     if constexpr (has_dense) detail::check_disjoint("the weight", weight_.dense(), name, output);

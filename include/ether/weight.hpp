@@ -15,6 +15,7 @@
 /// z, s, grad_s, grad_z are MatrixViews of Backend::Intermediate. multiply must be safe to call
 /// from several threads at once, each with its own Context.
 
+#include <ether/adapter.hpp>
 #include <ether/backend.hpp>
 
 namespace ether {
@@ -110,4 +111,30 @@ constexpr bool check_weight() {
   return true;
 }
 
+namespace detail {
+
+/// The weight itself, if the adapter fits it. Throws shape_error for another shape, parameter_error
+/// for row_chunk with several blocks on a Weight that cannot be sliced.
+template <class Backend, class Weight>
+Weight fitting(Weight weight, const Adapter<typename Backend::Parameter>& adapter) {
+  using Probe = WeightProbe<Weight, Backend>;
+  const Index out = weight.out_features(), in = weight.in_features();
+  if (out != adapter.out_features() || in != adapter.in_features())
+    fail<shape_error>("the weight is (", out, ", ", in, ") but the adapter is for (",
+                      adapter.out_features(), ", ", adapter.in_features(),
+                      "), both (out_features, in_features)");
+  if constexpr (has<Probe::template dense_t, Weight>) {
+    const MatrixView<const typename Backend::Scalar> w = weight.dense();
+    check_shape("the weight", w, out, in, "(out_features, in_features)");
+  }
+  const AdapterConfig& c = adapter.config();
+  if (!has<Probe::template slice_rows_t, Weight> && c.layout == BlockLayout::row_chunk &&
+      c.input_blocks > 1 && has_side(c.sides, Side::input))
+    fail<parameter_error>("layout row_chunk with ", c.input_blocks,
+                          " input blocks multiplies slices of the weight's rows; give the Weight a "
+                          "member slice_rows(first, count)");
+  return weight;
+}
+
+}  // namespace detail
 }  // namespace ether

@@ -32,16 +32,23 @@ ETHER_DEVICE void load(const T* from, Wide<T> (&to)[count]) {
   }
 }
 
-/// To global memory. Rounds to nearest even.
+/// Piece `p` of a vector, rounded to nearest even.
+template <class T, int count>
+ETHER_DEVICE Packed<T, piece<T, count>> pack(const Wide<T> (&from)[count], int p) {
+  Packed<T, piece<T, count>> part;
+  ETHER_UNROLL
+  for (int i = 0; i < piece<T, count>; ++i) part.element[i] = static_cast<T>(from[p + i]);
+  return part;
+}
+
+/// To global memory.
 template <int count, class T>
 ETHER_DEVICE void store(T* to, const Wide<T> (&from)[count]) {
   using Piece = Packed<T, piece<T, count>>;
   check_aligned<sizeof(Piece)>(to);
   ETHER_UNROLL
   for (int p = 0; p < count; p += piece<T, count>) {
-    Piece part;
-    ETHER_UNROLL
-    for (int i = 0; i < piece<T, count>; ++i) part.element[i] = static_cast<T>(from[p + i]);
+    const Piece part = pack<T>(from, p);
     if constexpr (sizeof(Piece) == sizeof(Bytes16)) {
       Bytes16 bytes;
       __builtin_memcpy(&bytes, &part, sizeof bytes);
@@ -52,18 +59,14 @@ ETHER_DEVICE void store(T* to, const Wide<T> (&from)[count]) {
   }
 }
 
-/// To shared memory, likewise.
+/// To shared memory.
 template <int count, class T>
 ETHER_DEVICE void store_shared(T* to, const Wide<T> (&from)[count]) {
   using Piece = Packed<T, piece<T, count>>;
   check_aligned<sizeof(Piece)>(to);
   ETHER_UNROLL
-  for (int p = 0; p < count; p += piece<T, count>) {
-    Piece part;
-    ETHER_UNROLL
-    for (int i = 0; i < piece<T, count>; ++i) part.element[i] = static_cast<T>(from[p + i]);
-    *reinterpret_cast<Piece*>(to + p) = part;
-  }
+  for (int p = 0; p < count; p += piece<T, count>)
+    *reinterpret_cast<Piece*>(to + p) = pack<T>(from, p);
 }
 
 /// Whether vectors of `count` elements can be read at `data` and at every multiple of `stride`.
