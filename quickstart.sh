@@ -4,7 +4,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 usage() {
   cat <<'TEXT'
-Usage: ./quickstart.sh [--no-install] [demo | test | bench | gpu]
+Usage: ./quickstart.sh [--no-install] [demo | test | bench | peers | claims | gpu]
 
   demo    build the program ether and the example finetune_digits, run the
           example, merge its adapter on disk and check the result (the default)
@@ -12,7 +12,11 @@ Usage: ./quickstart.sh [--no-install] [demo | test | bench | gpu]
           then the tests under the address, undefined and thread sanitizers,
           and a minute of fuzzing; with nvcc the CUDA backend too, whose kernels
           are tested on the CPU in any case
-  bench   build the benchmark and run it
+  bench   build the benchmarks and run them: the layer beside the frozen product,
+          then beside LoRA, OFT and HRA on the shapes of known models, some 40
+          minutes; tables and plots go to bench/results/cpu
+  peers   the same beside PEFT's layers on PyTorch, to bench/results/peers
+  claims  the paper's claims on a small network, to bench/results/claims
   gpu     build for CUDA, run the tests on the GPU, also under compute-sanitizer,
           then the GPU's benchmarks, whose tables go to bench/results
 
@@ -176,6 +180,33 @@ interchange_works() {
   "$python" -c 'import numpy, peft, safetensors, torch, transformers'
 } >build/python.log 2>&1
 
+# Sets `python` to one with matplotlib, for plots.
+prepare_plots() {
+  local wanted
+  if ! find_plots && may_install; then
+    mapfile -t wanted < <(missing python3 python3-matplotlib)
+    if ((${#wanted[@]} > 0)); then install_packages --no-install-recommends "${wanted[@]}"; fi
+  fi
+  find_plots || die "tables and plots need Python with matplotlib (python3-matplotlib)"
+}
+find_plots() {
+  for python in python3 /usr/bin/python3; do
+    if "$python" -c 'import matplotlib' 2>/dev/null; then return; fi
+  done
+  false
+}
+
+# Every method on every shape, then those that the first table compares more often.
+run_adapter_benchmarks() {
+  local program=build/release/bench/ether_adapter_bench results=build/release/bench/results
+  mkdir -p "$results"
+  say "Running $program, which takes half an hour"
+  "$program" --benchmark_out="$results/all.json"
+  "$program" --benchmark_out="$results/main.json" --benchmark_repetitions=60 \
+    --benchmark_filter='forward/float/llama-2-7b-attention/.*tokens:128/'
+  "$python" bench/adapters/report.py "$results"/{all,main}.json --out bench/results/cpu
+}
+
 # merge_demo: the digits example, its adapter merged on disk
 merge_demo() {
   say "Running build/release/examples/finetune_digits --save build/digits"
@@ -194,7 +225,7 @@ while (($# > 0)); do
   case $1 in
     -h | --help) usage && exit ;;
     --no-install) install=no ;;
-    demo | test | bench | gpu) command=$1 ;;
+    demo | test | bench | peers | claims | gpu) command=$1 ;;
     *)
       printf "quickstart.sh: unknown argument '%s'; see ./quickstart.sh --help\n" "$1" >&2
       exit 2
@@ -225,10 +256,26 @@ case $command in
     test_fuzzing
     ;;
   bench)
+    prepare_plots
     configure release
-    build release ether_bench
+    build release ether_bench ether_adapter_bench
     say "Running build/release/bench/ether_bench"
     build/release/bench/ether_bench
+    run_adapter_benchmarks
+    ;;
+  peers)
+    mkdir -p build
+    prepare_interchange
+    configure release
+    build release ether_adapter_bench
+    "$python" bench/peers/peers.py --out bench/results/peers
+    ;;
+  claims)
+    prepare_plots
+    configure release
+    build release ether_claims
+    build/release/bench/claims/ether_claims --out bench/results/claims
+    "$python" bench/claims/report.py bench/results/claims
     ;;
   gpu)
     find_cuda

@@ -1,6 +1,8 @@
 // The layer beside what it wraps: the bare frozen product, and a parallel copy of W. One process,
 // repetitions in random order, ratios of medians; see README.md beside this file.
 
+#include "initialize.hpp"
+
 #include <ether/ether.hpp>
 
 #include <benchmark/benchmark.h>
@@ -242,15 +244,11 @@ class RatioReporter : public benchmark::ConsoleReporter {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Defaults that make medians of interleaved repetitions; options on the command line win.
-  std::vector<char*> arguments{argv[0]};
-  std::string defaults[] = {"--benchmark_repetitions=15", "--benchmark_min_time=0.05",
-                            "--benchmark_enable_random_interleaving=true"};
-  for (std::string& option : defaults) arguments.push_back(option.data());
-  arguments.insert(arguments.end(), argv + 1, argv + argc);
-  int count = static_cast<int>(arguments.size());
-  benchmark::Initialize(&count, arguments.data());
-  if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
+  // Defaults that make medians of interleaved repetitions.
+  if (!bench::initialize(argc, argv,
+                         {"--benchmark_repetitions=15", "--benchmark_min_time=0.05",
+                          "--benchmark_enable_random_interleaving=true"}))
+    return 2;
   add_all();
   RatioReporter reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter);

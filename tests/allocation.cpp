@@ -6,6 +6,8 @@
 
 #include <ether/ether.hpp>
 
+#include <cstdlib>
+
 #ifdef ETHER_TEST_COUNTS_ALLOCATIONS
 
 namespace {
@@ -96,6 +98,18 @@ TEST_CASE("workspace is reused by smaller calls and by other layers") {
           two.forward(ctx, x, y);
           one.forward(ctx, x.topRows(200), y.topRows(200));
         }) == 0);
+}
+
+TEST_CASE("allocations and their bytes are counted") {
+  const auto calls = [] {
+    void* volatile kept = ::operator new(1000);
+    ::operator delete(kept);
+    kept = std::calloc(3, 7);
+    std::free(kept);
+  };
+  CHECK(allocations_of(calls) == 2);
+  CHECK(test::bytes_allocated_by(calls) == 1021);
+  CHECK(test::bytes_allocated_by([] {}) == 0);
 }
 
 #endif

@@ -7,9 +7,15 @@
 
 namespace {
 std::atomic<bool> counting{false};
-std::atomic<long> allocations{0};
-void count() {
-  if (counting) ++allocations;
+std::atomic<long> allocations{0}, bytes{0};
+void count(std::size_t size) {
+  if (counting) ++allocations, bytes += static_cast<long>(size);
+}
+void run(const std::function<void()>& body) {
+  allocations = bytes = 0;
+  counting = true;
+  body();
+  counting = false;
 }
 }  // namespace
 
@@ -20,34 +26,36 @@ void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
 
 void* malloc(std::size_t size) {
-  count();
+  count(size);
   return __libc_malloc(size);
 }
 void* calloc(std::size_t n, std::size_t size) {
-  count();
+  count(n * size);
   return __libc_calloc(n, size);
 }
 void* realloc(void* p, std::size_t size) {
-  count();
+  count(size);
   return __libc_realloc(p, size);
 }
 void* aligned_alloc(std::size_t alignment, std::size_t size) {
-  count();
+  count(size);
   return __libc_memalign(alignment, size);
 }
 int posix_memalign(void** p, std::size_t alignment, std::size_t size) {
-  count();
+  count(size);
   *p = __libc_memalign(alignment, size);
   return *p == nullptr ? 12 : 0;
 }
 }
 
 long test::allocations_of(const std::function<void()>& body) {
-  allocations = 0;
-  counting = true;
-  body();
-  counting = false;
+  run(body);
   return allocations;
+}
+
+long test::bytes_allocated_by(const std::function<void()>& body) {
+  run(body);
+  return bytes;
 }
 
 #endif

@@ -22,8 +22,9 @@
 namespace test {
 
 #ifdef ETHER_TEST_COUNTS_ALLOCATIONS
-/// How often `body` allocates.
+/// How often `body` allocates, and how many bytes it asks for.
 long allocations_of(const std::function<void()>& body);
+long bytes_allocated_by(const std::function<void()>& body);
 #endif
 
 // LLVM's OpenMP allocates at every parallel region, on its own account: there, one thread.

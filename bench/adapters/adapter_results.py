@@ -1,0 +1,83 @@
+"""Results of ether_adapter_bench: read, put together, named and ordered."""
+
+import json
+import math
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+OPERATIONS = {"forward": "the frozen product", "backward": "the product grad_y W",
+              "merge": "a copy of W by memcpy"}
+MAIN = "llama-2-7b-attention"
+SHAPES = [MAIN, "llama-2-7b-mlp-up", "llama-2-7b-mlp-down", "phi-1.5", "deberta-v3-base-ffn",
+          "sd-1.5-320", "sd-1.5-640", "sd-1.5-1280"]
+FAMILIES = {"ether_n": "ETHER n=", "ether_plus_n": "ETHER+ n=", "lora_r": "LoRA r=",
+            "oft_b": "OFT b=", "hra_r": "HRA r=", "weight_space_ether_n": "weight space, ETHER n=",
+            "weight_space_ether_plus_n": "weight space, ETHER+ n="}
+PLACES = ("operation", "type", "shape", "method", "tokens")
+FIELDS = ("frozen_s", "method_s", "ratio", "added_s", "added_low", "added_high", "parameters",
+          "flops", "bytes", "workspace", "bytes_per_second")
+
+
+def read(paths):
+    """(context of the first file, {(operation, type, shape, method, tokens): {field: median}}).
+
+    Repetitions of a benchmark, also from several files, are put together: of each field the
+    median. tokens is None for merge. Ends the program, with a sentence, where a file is not such
+    a result."""
+    context, repetitions = None, defaultdict(list)
+    for path in paths:
+        try:
+            content = json.loads(Path(path).read_text())
+            context = context or content["context"]
+            for entry in content["benchmarks"]:
+                if entry.get("run_type") == "iteration":
+                    _check(entry)
+                    repetitions[_key(entry["run_name"])].append(entry)
+        except (OSError, KeyError, ValueError) as error:
+            sys.exit(f"{Path(sys.argv[0]).name}: {path}: {error}")
+    if not repetitions:
+        sys.exit(f"{Path(sys.argv[0]).name}: no benchmarks in {', '.join(map(str, paths))}")
+    return context, {
+        key: {field: statistics.median(e[field] for e in entries)
+              for field in FIELDS if all(field in e for e in entries)}
+        for key, entries in sorted(repetitions.items(), key=lambda item: _order(item[0]))}
+
+
+def distinct(results, place, **fixed):
+    """The values at `place`, one of PLACES, of the keys where other places have fixed values."""
+    return list(dict.fromkeys(
+        key[PLACES.index(place)] for key in results
+        if all(key[PLACES.index(name)] == value for name, value in fixed.items())))
+
+
+def label(method):
+    """ether_plus_n32 -> ETHER+ n=32, as plots and tables call it."""
+    stem = method.rstrip("0123456789")
+    return FAMILIES[stem] + method[len(stem):]
+
+
+def _check(entry):
+    if entry.get("error_occurred"):
+        raise ValueError(f"{entry['name']}: {entry['error_message']}")
+    if not (math.isfinite(entry["ratio"]) and entry["ratio"] > 0):
+        raise ValueError(f"{entry['name']} has the ratio {entry['ratio']}")
+
+
+def _key(name):
+    parts = [part for part in name.split("/") if part != "manual_time"]
+    tokens = None
+    if parts[-1].startswith("tokens:"):
+        tokens = int(parts.pop().split(":")[1])
+    if len(parts) != 4 or parts[0] not in OPERATIONS or parts[2] not in SHAPES:
+        raise ValueError(f"{name!r} is not operation/type/shape/method/tokens:T")
+    label(parts[3])
+    return (*parts, tokens)
+
+
+def _order(key):
+    operation, kind, shape, method, tokens = key
+    stem = method.rstrip("0123456789")
+    return (list(OPERATIONS).index(operation), kind != "float", SHAPES.index(shape),
+            list(FAMILIES).index(stem), int(method[len(stem):]), tokens or 0)

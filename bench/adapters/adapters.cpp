@@ -1,0 +1,210 @@
+// Every method on every shape, beside the frozen layer that it adapts; see ../README.md.
+//
+// A benchmark calls the frozen layer and the adapted one in turns and reports, in its counters,
+// medians over these pairs. Names: operation/type/shape/method/tokens:T.
+
+#include "../../tests/support/allocations.hpp"
+#include "../initialize.hpp"
+#include "methods.hpp"
+#include "pairs.hpp"
+#include "shapes.hpp"
+
+#include <benchmark/benchmark.h>
+
+#include <cstring>
+#include <map>
+#include <stdexcept>
+#include <string>
+
+namespace {
+
+using namespace bench;
+using ether::EigenContext;
+
+enum class Operation { forward, backward, merge };
+constexpr const char* operation_names[] = {"forward", "backward", "merge"};
+
+#ifdef __clang__
+const std::string compiler = "clang++ " __clang_version__;
+#else
+const std::string compiler = "g++ " __VERSION__;
+#endif
+const std::string eigen_version = std::to_string(EIGEN_WORLD_VERSION) + "." +
+                                  std::to_string(EIGEN_MAJOR_VERSION) + "." +
+                                  std::to_string(EIGEN_MINOR_VERSION);
+
+EigenContext& context() {
+  static EigenContext ctx;
+  return ctx;
+}
+
+/// What all methods on one shape share. Made when first asked for.
+template <class T>
+struct Data {
+  explicit Data(const Shape& shape)
+      : w(random(shape.out, shape.in)),
+        x(random(most_tokens, shape.in)),
+        grad_y(random(most_tokens, shape.out)),
+        y(grad_y),
+        grad_x(x),
+        merged(w) {}
+
+  static MatrixOf<T> random(Index rows, Index cols) {
+    return random_matrix(rows, cols, 1).template cast<T>();
+  }
+  static Data& get(const Shape& shape) {
+    static std::map<std::string, Data> all;
+    return all.try_emplace(shape.name, shape).first->second;
+  }
+
+  MatrixOf<T> w, x, grad_y, y, grad_x, merged;
+};
+
+/// |a - b| <= tolerance |b|
+template <class A, class B>
+bool close(const A& a, const B& b, float tolerance) {
+  return (a - b).norm() <= tolerance * b.norm();
+}
+
+/// Holds a method's operations against its own merged weight: y = x W'^T, grad_x = grad_y W', for
+/// three tokens, and W' against W. (That W' is the method's is what the tests show.)
+template <class T>
+void check(const Adapted<T>& layer, Data<T>& d) {
+  // Of the rounding of W' and of the results, to 8 bits in bfloat16.
+  const float tolerance = sizeof(T) == 2 ? 1e-2f : 1e-4f;
+  const Index tokens = 3;
+  auto y = d.y.topRows(tokens), grad_x = d.grad_x.topRows(tokens);
+  layer.merge(context(), d.merged);
+  layer.forward(context(), d.x.topRows(tokens), y);
+  const MatrixOf<float> merged = d.merged.template cast<float>();
+  const MatrixOf<float> x = d.x.topRows(tokens).template cast<float>();
+  const MatrixOf<float> grad_y = d.grad_y.topRows(tokens).template cast<float>();
+  if (!close(y.template cast<float>(), x * merged.transpose(), tolerance))
+    throw std::runtime_error("forward is not x W'^T with the merged W'");
+  if (close(merged, d.w.template cast<float>(), 2 * tolerance)) throw std::runtime_error("W' is W");
+  if (!layer.backward) return;
+  layer.backward(context(), d.x.topRows(tokens), d.grad_y.topRows(tokens), grad_x);
+  if (!close(grad_x.template cast<float>(), grad_y * merged, tolerance))
+    throw std::runtime_error("grad_x is not grad_y W' with the merged W'");
+}
+
+/// Checked when made.
+template <class T>
+const Adapted<T>& layer_of(const Method& method, const Shape& shape) {
+  static std::map<std::string, Adapted<T>> all;
+  const std::string key = std::string(shape.name) + "/" + method.name;
+  const auto found = all.find(key);
+  if (found != all.end()) return found->second;
+  Data<T>& d = Data<T>::get(shape);
+  Adapted<T> layer = make_adapted<T>(method, d.w);
+  check(layer, d);
+  return all.emplace(key, std::move(layer)).first->second;
+}
+
+/// merged = W with memcpy, by all threads: what a merge cannot undercut but by other stores.
+template <class T>
+void copy(EigenContext& ctx, const MatrixOf<T>& from, MatrixOf<T>& to) {
+  const Index parts = ctx.threads(), rows = (from.rows() + parts - 1) / parts;
+  ctx.parallel_for(parts, from.size(), [&](Index part, int) {
+    const Index first = std::min(part * rows, from.rows());
+    const Index count = std::min(rows, from.rows() - first);
+    std::memcpy(static_cast<void*>(to.data() + first * from.cols()),
+                from.data() + first * from.cols(), std::size_t(count * from.cols()) * sizeof(T));
+  });
+}
+
+/// Calls the frozen layer's operation, or the adapted one's where `layer` is given.
+template <class T>
+void call(EigenContext& ctx, Operation operation, Data<T>& d, Index tokens,
+          const Adapted<T>* layer) {
+  const Frozen<ether::EigenBackend<T>> frozen(d.w);
+  const auto x = d.x.topRows(tokens), grad_y = d.grad_y.topRows(tokens);
+  auto y = d.y.topRows(tokens), grad_x = d.grad_x.topRows(tokens);
+  switch (operation) {
+    case Operation::forward:
+      return layer ? layer->forward(ctx, x, y) : frozen.forward(ctx, x, y);
+    case Operation::backward:
+      return layer ? layer->backward(ctx, x, grad_y, grad_x)
+                   : frozen.backward(ctx, x, grad_y, grad_x);
+    case Operation::merge:
+      return layer ? layer->merge(ctx, d.merged) : copy(ctx, d.w, d.merged);
+  }
+}
+
+template <class T>
+void measure(benchmark::State& state, Operation operation, const Shape& shape, const Method& method,
+             Index tokens) try {
+  const Adapted<T>& layer = layer_of<T>(method, shape);
+  Data<T>& d = Data<T>::get(shape);
+  EigenContext& ctx = context();
+  const auto frozen_call = [&] { call<T>(ctx, operation, d, tokens, nullptr); };
+  const auto layer_call = [&] { call<T>(ctx, operation, d, tokens, &layer); };
+  frozen_call(), layer_call();  // workspace, pages, caches
+
+  Pairs pairs;
+  for (auto _ : state) state.SetIterationTime(pairs.time(frozen_call, layer_call));
+
+  auto& c = state.counters;
+  c["frozen_s"] = pairs.base().median;
+  c["method_s"] = pairs.other().median;
+  c["ratio"] = pairs.ratio().median;
+  c["added_s"] = pairs.added().median;
+  c["added_low"] = pairs.added().low;
+  c["added_high"] = pairs.added().high;
+  c["parameters"] = double(layer.parameters);
+  c["bytes"] = double(layer.bytes);
+  if (operation == Operation::forward)
+    c["flops"] = layer.flops_per_token * double(tokens) + layer.flops_per_forward;
+  if (operation == Operation::merge)
+    c["bytes_per_second"] = 2.0 * double(d.w.size()) * sizeof(T) / pairs.other().median;
+#ifdef ETHER_TEST_COUNTS_ALLOCATIONS
+  EigenContext fresh(ctx.threads());
+  const auto once = [&] { call<T>(fresh, operation, d, tokens, &layer); };
+  c["workspace"] = double(test::bytes_allocated_by(once));  // of a first call; later ones keep it
+  c["allocations"] = double(test::allocations_of(once));    // of a later call
+#endif
+} catch (const std::exception& e) {
+  state.SkipWithError(e.what());
+}
+
+template <class T>
+void add(Operation operation, const char* type, const Shape& shape, const Method& method,
+         Index tokens) {
+  std::string name = std::string(operation_names[int(operation)]) + "/" + type + "/" + shape.name +
+                     "/" + method.name;
+  if (operation != Operation::merge) name += "/tokens:" + std::to_string(tokens);
+  benchmark::RegisterBenchmark(
+      name.c_str(),
+      [=, &shape, &method](auto& state) { measure<T>(state, operation, shape, method, tokens); })
+      ->Unit(benchmark::kMillisecond)
+      ->UseManualTime();
+}
+
+template <class T>
+void add_all(const char* type) {
+  for (const Shape& shape : shapes)
+    for (const Method& method : methods) {
+      add<T>(Operation::merge, type, shape, method, 1);
+      for (Index tokens : token_counts) {
+        add<T>(Operation::forward, type, shape, method, tokens);
+        if (has_backward(method.family)) add<T>(Operation::backward, type, shape, method, tokens);
+      }
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // Defaults that suit pairs of calls.
+  if (!bench::initialize(argc, argv,
+                         {"--benchmark_repetitions=7", "--benchmark_min_time=0.03",
+                          "--benchmark_enable_random_interleaving=true"}))
+    return 2;
+  benchmark::AddCustomContext("threads", std::to_string(context().threads()));
+  benchmark::AddCustomContext("compiler", compiler);
+  benchmark::AddCustomContext("eigen", eigen_version);
+  add_all<float>("float");
+  add_all<Eigen::bfloat16>("bfloat16");
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
