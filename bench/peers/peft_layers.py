@@ -82,6 +82,14 @@ def trainable(layer):
     return [parameter for parameter in layer.parameters() if parameter.requires_grad]
 
 
+def dense_products(method, out, width):
+    """Multiply-adds of PEFT's products of square matrices, at every call and for any x.
+
+    Its HRA builds H (in, in), multiplies it with the identity, and W with that.
+    """
+    return width**2 * (width + out) if method.startswith("hra") else 0
+
+
 def definition(layer, method, x):
     """y = x W'^T in float64, from the raw parameters by the method's equations."""
     x, weight = x.double(), layer.get_base_layer().weight.double()

@@ -18,8 +18,23 @@ class Session:
         self.out, self.width = size
         self.frozen = peft_layers.frozen_layer(self.out, self.width, self.dtype, device)
         self.layers = {m: peft_layers.adapted_layer(self.frozen, m) for m in options.methods}
+        for method in list(self.layers):
+            self.leave_out_if_endless(method)
         for method, layer in self.layers.items():
             peft_layers.check(layer, self.frozen, method, self.random(4, self.width, seed=3))
+
+    def leave_out_if_endless(self, method):
+        """By the rate of the frozen layer, since even a first call could take an hour."""
+        tokens = 64
+        x = self.random(tokens, self.width, seed=4)
+        with torch.inference_mode():
+            took = min(self.clock.seconds(lambda: self.frozen(x)) for _ in range(3))
+        products = peft_layers.dense_products(method, self.out, self.width)
+        expected = took * products / (tokens * self.out * self.width)
+        if expected > self.options.longest_call:
+            self.left_out["forward", method] = expected
+            self.left_out["backward", method] = 3 * expected  # two products for each
+            del self.layers[method]
 
     def label(self, method):
         return peft_layers.LABELS[method]

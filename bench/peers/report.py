@@ -15,15 +15,20 @@ LEAST_SHARE = 1e-4  # the plot's lowest line: what is below, or within noise of 
 
 EXPLANATION = """\
 Each cell is the median over shapes and tokens of (ratio - 1) of ours over (ratio - 1) of PEFT's,
-each ratio to its own frozen layer; in brackets the largest, and in how many of the cases it is below
-1. A case whose denominator is within noise (its quartiles reach down to 0) is in none of the three and
-counted as noise; where ours is within noise, its upper quartile stands for it.
+each ratio to its own frozen layer; in brackets the largest, and how many of the cases are below 1.
+A case whose denominator is within noise (its quartiles reach down to 0) is in none of the three,
+but counted as noise; where ours is within noise, its upper quartile stands for it.
 
 """
 
 
 def milliseconds(seconds):
     return f"{1e3 * seconds:.4g}"
+
+
+def gflops(result):
+    """The rate of the frozen layer, 2 in out operations for each token."""
+    return 2e-9 * result["tokens"] * result["out"] * result["in"] / result["frozen_s"]
 
 
 def case(result):
@@ -44,10 +49,9 @@ def times_table(results):
     """One row for each result; times in milliseconds, the frozen layer's rate in GFLOP/s."""
     rows = []
     for r in sorted(results, key=lambda r: r["tokens"]):
-        flops = 2 * r["tokens"] * r["out"] * r["in"]
         quartiles = f"{milliseconds(r['added_low'])} to {milliseconds(r['added_high'])}"
         rows.append([f"{r['library']} {r['label']}", r["tokens"], milliseconds(r["frozen_s"]),
-                     f"{flops / r['frozen_s'] / 1e9:.0f}", milliseconds(r["method_s"]),
+                     f"{gflops(r):.3g}", milliseconds(r["method_s"]),
                      f"{r['ratio']:.3f}", milliseconds(r["added_s"]), quartiles])
     header = ["layer", "tokens", "own frozen layer, ms", "GFLOP/s", "layer, ms", "ratio",
               "added, ms", "quartiles"]
@@ -96,9 +100,18 @@ def overview_text(results):
     """The summary with its explanation, or why there is none."""
     if not own_methods(results) or not of(results, library="PEFT"):
         return "No summary: it needs both PEFT's layers and ether_adapter_bench.\n"
-    return (EXPLANATION + overview_table(results)
+    return (rates_text(results) + EXPLANATION + overview_table(results)
             + "\nThe same of added seconds, where a slow frozen layer hides nothing:\n\n"
             + overview_table(results, seconds=True))
+
+
+def rates_text(results):
+    """How fast the frozen layers are at best: the denominators of all ratios."""
+    best = {library: max(gflops(r) for r in of(results, library=library))
+            for library in distinct(results, "library")}
+    return ("Frozen layers at their fastest: "
+            + ", ".join(f"{library}'s {rate:.0f} GFLOP/s" for library, rate in best.items())
+            + ". Where one is far behind the\nother, its ratios hide what its adapters cost.\n\n")
 
 
 def text(title, lines, results, left_out):
@@ -106,7 +119,7 @@ def text(title, lines, results, left_out):
     parts = [f"# {title}\n", *(f"* {line}" for line in lines), "",
              "## Summary\n", overview_text(results)]
     if left_out:
-        parts += ["Left out, since one call takes longer than --longest-call:\n"]
+        parts += ["Left out, since one call takes, or would take, longer than --longest-call:\n"]
         parts += [f"* {o}, {shape}, PEFT {label}: {took:.1f} s"
                   for (o, shape, label), took in left_out.items()] + [""]
     for operation in distinct(results, "operation"):

@@ -175,8 +175,10 @@ def test_tables():
     results = [result(STEADY, library="PEFT", method="lora_r8", label="LoRA r=8"),
                result([(1.0, 1.02)] * 3, library="ether", method="ether_n4", label="ETHER n=4")]
     assert "| forward, ETHER n=4 | 0.1 (0.1; 1 of 1) |" in report.overview_text(results)
-    assert "| PEFT LoRA r=8 | 1 | 1000 | 0 | 1200 | 1.200 | 200 | 150 to 250 |" in report.text(
-        "title", ["line"], results, {})
+    whole = report.text("title", ["line"], results, {})
+    assert "| PEFT LoRA r=8 | 1 | 1000 | 1.2e-08 | 1200 | 1.200 | 200 | 150 to 250 |" in whole
+    assert "PEFT's 7 GFLOP/s, ether's 3 GFLOP/s" in report.rates_text(
+        [{**results[0], "frozen_s": 12e-9 / 7}, {**results[1], "frozen_s": 12e-9 / 3}])
     assert "No summary" in report.overview_text(results[:1])
 
 

@@ -39,7 +39,7 @@ class Contestant:
         once = min(clock.seconds(call) for _ in range(3)) if fast else self.first_s
         self.short = once < options.least_turn
         self.times = max(1, math.ceil(options.least_turn / once))
-        affordable = max(2, int(options.budget / (once * self.times)))
+        affordable = max(1, int(options.budget / (once * self.times)))
         self.every = math.ceil(options.rounds / min(options.rounds, affordable))
 
     def turn(self):
@@ -54,7 +54,7 @@ def in_turns(clock, frozen, calls, options):
 
     A turn lasts at least options.least_turn seconds. A method that could not take all
     options.rounds turns within options.budget seconds takes part in every second, third, ... round,
-    in no fewer than two; one whose first call exceeds options.longest_call is left out.
+    at least in the first; one whose first call exceeds options.longest_call is left out.
     """
     contestants = {name: Contestant(clock, call, options) for name, call in calls.items()}
     left_out = {name: c.first_s for name, c in contestants.items() if c.left_out}
