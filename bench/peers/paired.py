@@ -1,0 +1,73 @@
+"""The arithmetic: what pairs of times say, and how one method's added time compares with another's.
+
+A pair is (seconds of the frozen layer, seconds of the layer with an adapter), both of one call and
+from the same round. Needs nothing but Python.
+"""
+
+import math
+import statistics
+
+
+def quantile(values, share):
+    """The value below which `share` (0 to 1) of `values` lies, interpolated between neighbours."""
+    ordered = sorted(values)
+    position = share * (len(ordered) - 1)
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+
+
+def summary(pairs):
+    """Medians of both times, of their ratio and of their difference, with its quartiles; seconds.
+
+    Ratio and difference are taken pair by pair, so that a slow round counts on both sides alike.
+    """
+    added = [method - frozen for frozen, method in pairs]
+    return {
+        "frozen_s": statistics.median(frozen for frozen, _ in pairs),
+        "method_s": statistics.median(method for _, method in pairs),
+        "ratio": statistics.median(method / frozen for frozen, method in pairs),
+        "added_s": statistics.median(added),
+        "added_low": quantile(added, 0.25),
+        "added_high": quantile(added, 0.75),
+        "rounds": len(pairs),
+    }
+
+
+def within_noise(result):
+    """Whether the added time is indistinguishable from none: its quartiles do not exceed 0."""
+    return result["added_low"] <= 0 or result["ratio"] <= 1
+
+
+def added(result, seconds=False):
+    """What the adapter costs: as a share of its own frozen layer's time, or in seconds."""
+    return result["added_s"] if seconds else result["ratio"] - 1
+
+
+def compare(ours, peer, seconds=False):
+    """(bound, value): our added time over the peer's, each as `added` gives it.
+
+    bound is "=" or, where our own added time is within noise, "<", value then being that of the
+    upper quartile; (None, None) where the peer's added time, the denominator, is within noise.
+    """
+    if within_noise(peer):
+        return None, None
+    if not within_noise(ours):
+        return "=", added(ours, seconds) / added(peer, seconds)
+    upper = ours["added_high"] / (1 if seconds else ours["frozen_s"])
+    return "<", max(upper, added(ours, seconds), 0) / added(peer, seconds)
+
+
+def overview(comparisons):
+    """Of [(bound, value)]: the median and largest value, how many below 1, how many there are.
+
+    Denominators within noise are left out of all but `noise`, their number. None without values.
+    """
+    values = [value for bound, value in comparisons if bound]
+    return {
+        "median": statistics.median(values) if values else None,
+        "largest": max(values) if values else None,
+        "below_1": sum(value < 1 for value in values),
+        "count": len(values),
+        "noise": len(comparisons) - len(values),
+    }
