@@ -15,7 +15,8 @@ Usage: ./quickstart.sh [--no-install] [demo | test | bench | peers | claims | gp
   bench   build the benchmarks and run them: the layer beside the frozen product,
           then beside LoRA, OFT and HRA on the shapes of known models, some 40
           minutes; tables and plots go to bench/results/cpu
-  peers   the same beside PEFT's layers on PyTorch, to bench/results/peers
+  peers   the same beside PEFT's layers on PyTorch, which is installed in
+          build/peers (3 GB) from PyPI; to bench/results/peers
   claims  the paper's claims on a small network, to bench/results/claims
   gpu     build for CUDA, run the tests on the GPU, also under compute-sanitizer,
           then the GPU's benchmarks, whose tables go to bench/results
@@ -207,6 +208,17 @@ run_adapter_benchmarks() {
   "$python" bench/adapters/report.py "$results"/{all,main}.json --out bench/results/cpu
 }
 
+# PyTorch and PEFT in build/peers; PyPI's PyTorch, since Debian's multiplies at a fraction of its rate.
+prepare_peers() {
+  local import='import matplotlib, numpy, peft, torch, transformers'
+  if ! build/peers/bin/python -c "$import" 2>/dev/null; then
+    [[ $install == yes ]] || die "this needs bench/peers/requirements.txt in build/peers"
+    say "Installing PyTorch and PEFT in build/peers"
+    python3 -m venv build/peers
+    build/peers/bin/python -m pip install -q -r bench/peers/requirements.txt
+  fi
+}
+
 # merge_demo: the digits example, its adapter merged on disk
 merge_demo() {
   say "Running build/release/examples/finetune_digits --save build/digits"
@@ -264,11 +276,10 @@ case $command in
     run_adapter_benchmarks
     ;;
   peers)
-    mkdir -p build
-    prepare_interchange
     configure release
     build release ether_adapter_bench
-    "$python" bench/peers/peers.py --out bench/results/peers
+    prepare_peers
+    build/peers/bin/python bench/peers/peers.py --out bench/results/peers
     ;;
   claims)
     prepare_plots
