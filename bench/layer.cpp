@@ -176,7 +176,7 @@ void add(const std::string& name, F&& f) {
   benchmark::RegisterBenchmark(name.c_str(), std::forward<F>(f))
       ->Unit(benchmark::kMillisecond)
       ->UseRealTime()
-      ->ReportAggregatesOnly(true);
+      ->DisplayAggregatesOnly(true);
 }
 
 void add_all() {
@@ -251,6 +251,7 @@ int main(int argc, char** argv) {
   int count = static_cast<int>(arguments.size());
   benchmark::Initialize(&count, arguments.data());
   if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
+  benchmark::AddCustomContext("threads", std::to_string(ether::EigenContext().threads()));
   add_all();
   RatioReporter reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter);
