@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests of check.py with a made-up program and a made-up valgrind, which count what they are told."""
+"""Tests of check.py with a made-up program and a made-up valgrind that counts as it is told."""
 
 import json
 import subprocess
