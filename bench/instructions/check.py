@@ -72,7 +72,7 @@ def read_expected(path):
     if not (isinstance(expected, dict) and all(
             isinstance(counts, dict) and all(type(n) is int and n > 0 for n in counts.values())
             for counts in expected.values())):
-        raise Failed(2, f"{path} is not {{versions: {{workload: count}}}}, counts whole and above 0")
+        raise Failed(2, f"{path} is not {{versions: {{workload: count}}}}, whole and above 0")
     return expected
 
 
