@@ -140,6 +140,14 @@ test_threads() {
   run_tests tsan
 }
 
+# The counts of instructions are part of the tests where there is valgrind.
+prepare_valgrind() {
+  if ! command -v valgrind >/dev/null && may_install; then install_packages valgrind; fi
+  if ! command -v valgrind >/dev/null; then
+    say "Left out: counting instructions, which needs valgrind"
+  fi
+}
+
 # Whether clang++ has libFuzzer.
 fuzzer_works() {
   printf 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' |
@@ -256,6 +264,7 @@ case $command in
   test)
     mkdir -p build
     prepare_interchange
+    prepare_valgrind
     find_cuda
     if ((${#cuda[@]} == 0)); then say "Left out: building ether::cuda, which needs nvcc"; fi
     configure release -DETHER_WERROR=ON -DETHER_PYTHON="$python" "${cuda[@]}"

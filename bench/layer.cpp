@@ -178,7 +178,7 @@ void add(const std::string& name, F&& f) {
   benchmark::RegisterBenchmark(name.c_str(), std::forward<F>(f))
       ->Unit(benchmark::kMillisecond)
       ->UseRealTime()
-      ->ReportAggregatesOnly(true);
+      ->DisplayAggregatesOnly(true);
 }
 
 void add_all() {
@@ -249,6 +249,7 @@ int main(int argc, char** argv) {
                          {"--benchmark_repetitions=15", "--benchmark_min_time=0.05",
                           "--benchmark_enable_random_interleaving=true"}))
     return 2;
+  benchmark::AddCustomContext("threads", std::to_string(ether::EigenContext().threads()));
   add_all();
   RatioReporter reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter);
