@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+# What `./quickstart.sh bench`, `peers` and `claims` do; sourced by it.
+
+run_benchmarks() {
+  prepare_plots
+  configure release
+  build release ether_bench ether_adapter_bench
+  say "Running build/release/bench/ether_bench"
+  build/release/bench/ether_bench
+  run_adapter_benchmarks
+}
+
+run_peers() {
+  configure release
+  build release ether_adapter_bench
+  prepare_peers
+  build/peers/bin/python bench/peers/peers.py --out bench/results/peers
+}
+
+run_claims() {
+  prepare_plots
+  configure release
+  build release ether_claims
+  build/release/bench/claims/ether_claims --out bench/results/claims
+  "$python" bench/claims/report.py bench/results/claims
+}
+
+# Sets `python` to one with matplotlib, for plots.
+prepare_plots() {
+  local wanted
+  if ! find_plots && may_install; then
+    mapfile -t wanted < <(missing python3 python3-matplotlib)
+    if ((${#wanted[@]} > 0)); then install_packages --no-install-recommends "${wanted[@]}"; fi
+  fi
+  find_plots || die "tables and plots need Python with matplotlib (python3-matplotlib)"
+}
+find_plots() {
+  for python in python3 /usr/bin/python3; do
+    if "$python" -c 'import matplotlib' 2>/dev/null; then return; fi
+  done
+  false
+}
+
+# Every method on every shape, then those that the first table compares more often.
+run_adapter_benchmarks() {
+  local program=build/release/bench/ether_adapter_bench results=build/release/bench/results
+  mkdir -p "$results"
+  say "Running $program, which takes half an hour"
+  "$program" --benchmark_out="$results/all.json"
+  "$program" --benchmark_out="$results/main.json" --benchmark_repetitions=60 \
+    --benchmark_filter='forward/float/llama-2-7b-attention/.*tokens:128/'
+  "$python" bench/adapters/report.py "$results"/{all,main}.json --out bench/results/cpu
+}
+
+# PyTorch and PEFT in build/peers; PyPI's PyTorch, since Debian's multiplies at a fraction of its rate.
+prepare_peers() {
+  local import='import matplotlib, numpy, peft, torch, transformers'
+  if ! build/peers/bin/python -c "$import" 2>/dev/null; then
+    # shellcheck disable=SC2154  # quickstart.sh sets it
+    [[ $install == yes ]] || die "this needs bench/peers/requirements.txt in build/peers"
+    say "Installing PyTorch and PEFT in build/peers"
+    python3 -m venv build/peers
+    build/peers/bin/python -m pip install -q -r bench/peers/requirements.txt
+  fi
+}
