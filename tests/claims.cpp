@@ -1,4 +1,4 @@
-// What bench/claims puts around the layers: networks of each method, distances, energy, FLOP counts.
+// What bench/claims puts around the layers: each method's network, distances, energy, counts.
 
 #include "../bench/claims/energy.hpp"
 #include "../bench/claims/flop_model.hpp"
@@ -30,8 +30,8 @@ double loss(const Matrix& y) {
   return sum / static_cast<double>(y.rows());
 }
 
-/// d loss / d values[i] for all i by central differences. Their error: h^2 times third derivatives, and
-/// float's rounding of the logits, 1e-7, over h: some 1e-4 for h = 2e-3.
+/// d loss / d values[i] for all i by central differences. Their error: h^2 times third derivatives,
+/// and float's rounding of the logits, 1e-7, over h: some 1e-4 for h = 2e-3.
 template <class LossOf>
 Eigen::VectorXd differences(float* values, Index size, LossOf&& loss_of) {
   constexpr float h = 2e-3f;

@@ -46,8 +46,8 @@ double published_parameters(const LanguageModel& model, Adapted adapted,
   return std::numeric_limits<double>::quiet_NaN();
 }
 
-/// Sums over the adapted layers. Weight-space FLOPs are those of a forward pass, NaN where the method
-/// has none.
+/// Sums over the adapted layers. Weight-space FLOPs are those of a forward pass, NaN where the
+/// method has none.
 void write_adapters(const std::string& path) {
   Csv csv(path,
           "model,adapted,method,settings,parameters,published_parameters,flops_per_token,"

@@ -1,7 +1,7 @@
 #pragma once
 
-/// How far a transform is from the identity and a network from where it started, and the bounds that
-/// theory gives.
+/// How far a transform is from the identity and a network from where it started, and the bounds
+/// that theory gives.
 
 #include "../../examples/finetune_digits/network.hpp"
 

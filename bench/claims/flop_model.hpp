@@ -45,8 +45,8 @@ inline double frozen_flops(const LanguageModel& model, const FlopModel& of) {
 
 /// The products with H of one layer.
 ///
-///     forward     W H_in                        H_out (W H_in)
-///     backward    dH_in = W^T d(W H_in)         dH_out = dW' (W H_in)^T      d(W H_in) = H_out^T dW'
+///     forward     W H_in                    H_out (W H_in)
+///     backward    dH_in = W^T d(W H_in)     dH_out = dW' (W H_in)^T    d(W H_in) = H_out^T dW'
 ///
 /// each, block by block, as many FLOPs as the forward product of its side. ETHER has the input side
 /// only, ETHER+ both.

@@ -2,6 +2,8 @@
 
 #include <ether/io/parallel.hpp>
 
+#include <atomic>
+
 #include "csv.hpp"
 #include "methods.hpp"
 #include "setup.hpp"
@@ -41,10 +43,14 @@ void write_learning_rates(const Setup& setup) {
           runs.push_back({&task, &method, rate, seed});
 
   std::vector<Outcome> outcomes(runs.size());
+  std::atomic<std::size_t> done{0};
   ether::detail::for_each_task(options.threads, runs.size(), [&](std::size_t i, int) {
     const Run& run = runs[i];
     outcomes[i] =
         run.method->run(setup.base, *run.task, epochs, static_cast<float>(run.rate), run.seed);
+    const std::size_t tenth = std::max<std::size_t>(1, runs.size() / 10);
+    if (const std::size_t count = ++done; count % tenth == 0)
+      std::printf("          %zu of %zu runs\n", count, runs.size());
   });
 
   Csv csv(options.out + "/learning_rates.csv",

@@ -85,6 +85,7 @@ void run(Options options) {
   csv.row("compiler", compiler());
   csv.row("threads", options.threads);
   csv.row("seconds", seconds());
+  csv.row("processor_seconds", static_cast<double>(std::clock()) / CLOCKS_PER_SEC);
   csv.row("quick", int(options.quick));
   csv.row("base_parameters", parameter_count(setup.base));
   csv.row("base_energy", hyperspherical_energy(setup.base));

@@ -136,7 +136,7 @@ Family hra_family() {
 /// W + a random matrix of |.| = strength |W|, in every layer.
 template <class Random>
 Family additive_family(const std::string& name, Random&& random) {
-  return {name, "|W' - W| / |W|", [](int level) { return 2 * fraction(level); },
+  return {name, "relative change of W", [](int level) { return 2 * fraction(level); },
           [=](const Network& base, double relative, std::uint64_t seed) {
             Perturbed result{base, {}};
             std::uint64_t stream = seed * 1000;

@@ -26,7 +26,7 @@ def legend_below(figure, axes, columns):
     figure.tight_layout()
 
 
-def against_rate(directory, rows, field, label, stem, logarithmic=False, reference=None):
+def against_rate(directory, rows, field, label, stem, scale="linear", reference=None):
     """A panel for each task: `field` against the learning rate, a line for each method."""
     tasks = results.group(rows, "task")
     figure, panels = figures.new_figure(columns=len(tasks), sharey=True)
@@ -39,8 +39,9 @@ def against_rate(directory, rows, field, label, stem, logarithmic=False, referen
             axes.axhline(reference[1](task), color=figures.colour("frozen"), linestyle=":",
                          label=reference[0])
         axes.set(xscale="log", xlabel=RATE, title=TITLES[task])
-        if logarithmic:
-            axes.set_yscale("log")
+        if scale == "linear":
+            axes.set_ylim(bottom=0)
+        axes.set_yscale(scale, **({"linthresh": 0.01} if scale == "symlog" else {}))
     panels[0].set_ylabel(label)
     legend_below(figure, panels[0], columns=4)
     return figures.save(figure, Path(directory) / stem)
@@ -74,10 +75,13 @@ def energy(directory, rows, base):
             middle, low, high = results.spread([100 * (r["energy"] / base - 1) for r in runs])
             axes.barh(place, middle, color=figures.colour(method), height=0.6,
                       xerr=[[middle - low], [high - middle]], ecolor="#444444")
+            axes.annotate(f"{middle:+.3f}", (max(high, 0), place), xytext=(4, 0),
+                          textcoords="offset points", va="center", fontsize=8)
         names = list(results.group(of_task, "method"))
         axes.set_yticks(range(len(names)), names)
         axes.axvline(0, color="#444444", linewidth=0.8)
         axes.grid(axis="y", visible=False)
+        axes.margins(x=0.18)
         axes.set(xlabel="change of the energy (%)", title=TITLES[task])
     panels[0].invert_yaxis()
     figure.tight_layout()

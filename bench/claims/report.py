@@ -24,11 +24,11 @@ def main(directory):
     plots.against_rate(directory, runs, "test", "accuracy on held-out digits (%)", "accuracy",
                        reference=("frozen", lambda task: setup["base_" + task]))
     plots.against_rate(directory, runs, "weight_distance", "‖W′ − W‖ / ‖W‖ of all layers",
-                       "weight_distance", logarithmic=True)
+                       "weight_distance", scale="log")
     plots.against_rate(directory, runs, "transform_distance",
                        "‖H − I‖ (Frobenius), all sides of all layers", "transform_distance")
     plots.against_rate(directory, runs, "energy_change", "change of the energy (%)",
-                       "energy_by_rate")
+                       "energy_by_rate", scale="symlog")
     plots.energy(directory, runs, setup["base_energy"])
     plots.perturbation(directory, perturbed)
 

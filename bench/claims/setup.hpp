@@ -27,8 +27,8 @@ Setup make_setup(const Options& options);
 /// Writes counts.csv, forward_flops.csv, flop_models.csv and block_flops.csv.
 void write_counts(const Options& options);
 
-/// Writes learning_rates.csv and methods.csv. Throws std::runtime_error where a transform breaks its
-/// bound.
+/// Writes learning_rates.csv and methods.csv. Throws std::runtime_error where a transform breaks
+/// its bound.
 void write_learning_rates(const Setup& setup);
 
 /// Writes perturbation.csv.

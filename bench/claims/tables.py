@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import figures
+import plots
 import results
 
 
@@ -26,17 +27,24 @@ def millions(value):
 
 
 def head(setup):
+    alone = setup["processor_seconds"] > 0.8 * setup["threads"] * setup["seconds"]
+    beside = "" if alone else " (other work ran beside it)"
     quick = " **A quick run: the numbers mean nothing.**" if setup["quick"] else ""
     return f"""# The paper's claims, measured
 
 {figures.machine(int(setup["threads"]))}; {setup["compiler"]}; {setup["date"]};
-{setup["seconds"]:.0f} seconds.{quick} What each claim is and how it is computed:
-[bench/claims](../../claims/README.md).
+{setup["seconds"]:.0f} seconds, {setup["processor_seconds"]:.0f} of processor time{beside}.
+What each claim is and how it is computed:
+[bench/claims](../../claims/README.md).{quick}
 """
 
 
 def counts(rows):
-    text = "## Parameters and FLOPs of adapters\n\nQuery and value projections; n is the number of blocks.\n"
+    text = """## Parameters and FLOPs of adapters
+
+Query and value projections, forward; n is the number of blocks. FLOPs on activations do not
+depend on it. Published: for Llama-2-7B, in the paper.
+"""
     for model, of_model in results.group(rows, "model").items():
         shown = [row for row in of_model if row["adapted"] == "q v"]
         text += f"\n**{model}**\n\n" + figures.markdown_table(
@@ -52,7 +60,13 @@ def counts(rows):
 
 
 def flops(models, rows, blocks):
-    text = "## TFLOPs per pass\n\nWhich counting comes closest to the published totals, the first three of each model:\n\n"
+    text = """## TFLOPs per pass
+
+The paper's totals do not come with the number of tokens, the adapted layers and what is counted.
+All combinations of pass, adapted layers, counted parts and multiples of 64 tokens, by the mean of
+|ours / published - 1|, the closest three and the closest of forward passes:
+
+"""
     lines = []
     for model, found in results.group(models, "model").items():
         for row in sorted(found, key=lambda row: row["misfit"])[:3]:
@@ -77,7 +91,8 @@ def flops(models, rows, blocks):
             setting = f"n={first['blocks']:.0f}" if first["blocks"] else "r=8"
             line = [f"{first['method']} {setting}", number(first["published"])]
             for row in same:
-                line += [number(row["ours"]), f"{100 * (row['ours'] / row['published'] - 1):+.1f} %"]
+                difference = 100 * (row["ours"] / row["published"] - 1)
+                line += [number(row["ours"]), f"{difference:+.1f} %"]
             lines.append(line)
         text += f"\n**{model}**\n\n" + figures.markdown_table(header, lines)
     text += "\nTotal with n=4 less total with n=32: the frozen model and the tokens drop out.\n\n"
@@ -96,9 +111,10 @@ def learning_rates(setup, methods, runs):
     listed = {row["method"]: row for row in methods}
     text = f"""## Learning-rate robustness
 
-{setup["training_digits"]:.0f} training digits, {setup["validation_digits"]:.0f} to choose the learning rate,
-{setup["test_digits"]:.0f} held out; {methods[0]["epochs"]:.0f} epochs; median (lowest – highest) of the seeds. The pretrained
-network has {setup["base_parameters"]:.0f} parameters and {setup["base_upright"]:.1f} % on upright digits.
+{setup["training_digits"]:.0f} training digits, {setup["validation_digits"]:.0f} to choose the
+learning rate, {setup["test_digits"]:.0f} held out; {methods[0]["epochs"]:.0f} epochs;
+median (lowest – highest) of the seeds. The pretrained network has
+{setup["base_parameters"]:.0f} parameters and {setup["base_upright"]:.1f} % on upright digits.
 """
     for task, of_task in results.group(runs, "task").items():
         lines = []
@@ -111,18 +127,13 @@ network has {setup["base_parameters"]:.0f} parameters and {setup["base_upright"]
                           f"{100 * r.within(2):.0f} %", f"{low:.1e} – {high:.1e}",
                           f"{100 * r.within(5):.0f} %",
                           f"{r.medians[max(r.medians)]:.1f}", f"{r.not_finite} of {r.runs}"])
-        text += f"\n**{plots_title(task)}** (without finetuning {setup['base_' + task]:.1f} %)\n\n"
+        text += f"\n**{plots.TITLES[task]}** (without finetuning {setup['base_' + task]:.1f} %)\n\n"
         text += figures.markdown_table(
             ["method", "trained", "best rate", "accuracy at it, %",
              "rates within 2 points", "around the best", "within 5 points", "at rate 10, %",
              "not finite"], lines)
     return text + ("\nRuns that did not stay finite count as chance, 10 %."
                    "\n\n![accuracy against learning rate](accuracy.png)\n")
-
-
-def plots_title(task):
-    import plots
-    return plots.TITLES[task]
 
 
 def distances(runs):
@@ -141,7 +152,7 @@ where it is broken.
             lines.append([method, number(bound), between(low_h, high_h),
                           between(low_w, high_w, 3),
                           number(results.spread([row["weight_distance"] for row in best])[0])])
-        text += f"\n**{plots_title(task)}**\n\n" + figures.markdown_table(
+        text += f"\n**{plots.TITLES[task]}**\n\n" + figures.markdown_table(
             ["method", "bound of ‖H − I‖", "‖H − I‖", "‖W′ − W‖ / ‖W‖", "at the best rate"], lines)
     return text + ("\n![distance of the transforms](transform_distance.png)"
                    "\n![distance of the weights](weight_distance.png)\n")
@@ -160,10 +171,14 @@ def perturbation(rows):
                       number(results.spread([row["weight_distance"] for row in last])[0]),
                       f"{accuracy[0]:.1f} ({accuracy[1]:.1f} – {accuracy[2]:.1f})",
                       number(half[0]) if half else "never"])
-    return "## Perturbation\n\nRandom directions on the pretrained network, at the largest level:\n\n" + \
-        figures.markdown_table(
-            ["method", "level is", "largest level", "‖H − I‖", "‖W′ − W‖ / ‖W‖",
-             "accuracy on upright digits, %", "below 50 % from ‖W′ − W‖ / ‖W‖"], lines) + \
+    text = """## Perturbation
+
+Random directions on the pretrained network, at the largest level:
+
+"""
+    return text + figures.markdown_table(
+        ["method", "level is", "largest level", "‖H − I‖", "‖W′ − W‖ / ‖W‖",
+         "accuracy on upright digits, %", "below 50 % from ‖W′ − W‖ / ‖W‖"], lines) + \
         "\n![accuracy of the perturbed network](perturbation.png)\n"
 
 
@@ -182,6 +197,11 @@ def energy(runs):
     header = ["method"]
     for task in tasks:
         header += [f"{task}: at the best rate, %", "over all rates, %"]
-    return "## Hyperspherical energy\n\nChange of the sum over all layers, from before to after finetuning.\n\n" + \
-        figures.markdown_table(header, lines) + \
-        "\n![energy at the best rates](energy.png)\n![energy against learning rate](energy_by_rate.png)\n"
+    text = """## Hyperspherical energy
+
+Change of the sum over all layers, from before to after finetuning.
+
+"""
+    return text + figures.markdown_table(header, lines) + (
+        "\n![energy at the best rates](energy.png)"
+        "\n![energy against learning rate](energy_by_rate.png)\n")

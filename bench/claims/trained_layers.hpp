@@ -1,13 +1,12 @@
 #pragma once
 
-/// One frozen layer with LoRA, OFT or HRA on it: the baseline's layer, its parameters and optimiser.
+/// One frozen layer with LoRA, OFT or HRA on it: the baseline's layer and its trained parameters.
 ///
-///     forward (ctx, x, y)                     y (tokens, out) overwritten, x (tokens, in)
-///     backward(ctx, x, grad_y, grad_x)        overwrites grad_x, which may be empty, and the gradients
-///     step    (ctx, rate)                     one step of Adam down those gradients
-///     merge   (ctx, merged)                   merged (out, in) = W'
-///     trainable()                             the parameters: pointers, in a fixed order
-///     transforms(ctx)                         H, where the method has one
+///     layer()                          bench::Lora, Oft or Hra: forward, merge, parameters
+///     backward(ctx, x, grad_y, grad_x) overwrites grad_x (may be empty) and the gradients
+///     trainable()                      the parameters with their gradients and optimisers
+///     prepare(ctx)                     to be called after their values were changed
+///     transforms(ctx)                  H, where the method has one
 
 #include "../../examples/finetune_digits/adapted_network.hpp"
 #include "../baselines/hra.hpp"
