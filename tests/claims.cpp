@@ -201,10 +201,13 @@ TEST_CASE("claims: counts by hand") {
   CHECK(pass_flops(model, forward, "ETHER", 2) == frozen + 3 * 2 * (2 * 16 * 2));
   CHECK(pass_flops(model, forward, "ETHER+", 2) == frozen + 3 * 2 * 2 * (2 * 16 * 2));
   CHECK(pass_flops(model, forward, "LoRA", 0) == frozen + 3 * 2 * 5 * (2 * 8 * 8));
+  CHECK(activation_pass_flops(model, forward, "ETHER") == frozen + 3 * 2 * 5 * (4 * 4));
+  CHECK(activation_pass_flops(model, forward, "ETHER+") == frozen + 3 * 2 * 5 * (8 * 8));
   const FlopModel training{Pass::training, Adapted::query_value, Counted::linears, 5};
   const double twice = 2 * 2 * 5 * 3 * (4 * 16 + 24), weight_gradients = 3 * 3 * (2 * 5 * 16);
   CHECK(pass_flops(model, training, "ETHER+", 2) ==
         twice + weight_gradients + 3 * 2 * 5 * (2 * 16 * 2));
+  CHECK(activation_pass_flops(model, training, "ETHER") == twice + 3 * (3 * 2 * 5 * (4 * 4)));
 }
 
 }  // namespace

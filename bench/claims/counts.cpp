@@ -21,16 +21,11 @@ struct Contestant {
 };
 
 std::vector<Contestant> contestants() {
-  using ether::Sides;
   using ether::Variant;
   return {
-      {"ETHER", "input side",
-       [](const Shape& s) { return ether_cost(adapter_for(s, Variant::ether, Sides::input, 32)); },
+      {"ETHER", "input side", [](const Shape& s) { return paper_cost(s, Variant::ether); },
        [](const Shape& s, Index n) { return transform_flops(s, "ETHER", n, Pass::forward); }},
-      {"ETHER+", "both sides",
-       [](const Shape& s) {
-         return ether_cost(adapter_for(s, Variant::ether_plus, Sides::both, 32));
-       },
+      {"ETHER+", "both sides", [](const Shape& s) { return paper_cost(s, Variant::ether_plus); },
        [](const Shape& s, Index n) { return transform_flops(s, "ETHER+", n, Pass::forward); }},
       {"OFT n=256", "input side", [](const Shape& s) { return oft_cost(s, 256); }, nullptr},
       {"LoRA r=8", "", [](const Shape& s) { return lora_cost(s, 8); }, nullptr},
@@ -111,12 +106,13 @@ std::vector<FlopModel> search(const LanguageModel& model) {
 void write_search(const Options& options) {
   Csv models(options.out + "/flop_models.csv", "model,pass,adapted,counted,tokens,misfit");
   Csv flops(options.out + "/forward_flops.csv",
-            "model,pass,adapted,counted,tokens,method,blocks,published,ours");
+            "model,pass,adapted,counted,tokens,method,blocks,published,ours,on_activations");
   const auto by_published = [&](const LanguageModel& model, const FlopModel& of) {
     for (const PublishedFlops& p : published_flops(model))
       flops.row(model.name, to_string(of.pass), to_string(of.adapted), to_string(of.counted),
                 of.tokens, p.method, p.blocks, p.tera,
-                pass_flops(model, of, p.method, p.blocks) / tera);
+                pass_flops(model, of, p.method, p.blocks) / tera,
+                activation_pass_flops(model, of, p.method) / tera);
   };
   for (const LanguageModel& model : {llama_2_7b(), phi_1_5()}) {
     std::vector<FlopModel> found = search(model);

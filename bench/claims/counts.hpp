@@ -52,6 +52,14 @@ inline Cost ether_cost(const ether::Adapter<float>& adapter) {
   return {static_cast<double>(adapter.size()), flops};
 }
 
+/// ETHER and ETHER+ as the paper counts them, on one side and on both; the number of blocks is of no
+/// consequence.
+inline Cost paper_cost(const Shape& shape, ether::Variant variant) {
+  const bool plus = variant == ether::Variant::ether_plus;
+  const auto sides = plus ? ether::Sides::both : ether::Sides::input;
+  return ether_cost(adapter_for(shape, variant, sides, /*blocks=*/1));
+}
+
 inline Cost lora_cost(const Shape& shape, Index rank) {
   const std::vector<float> a(static_cast<std::size_t>(rank * shape.in));
   const std::vector<float> b(static_cast<std::size_t>(rank * shape.out));

@@ -59,23 +59,34 @@ inline double transform_flops(const Shape& shape, const std::string& method, Ind
   return flops;
 }
 
-/// All of a pass with `method`, in FLOPs. In training the weight-space form needs dW' = dY^T X; the
-/// layers adapted as "q v" are one fused matrix with k in the authors' code, so that k's is made
-/// too.
+/// All of a pass with `method` on activations, in FLOPs. In training an adapter costs three times its
+/// forward pass: besides that, the gradients of activations and of its parameters.
+inline double activation_pass_flops(const LanguageModel& model, const FlopModel& of,
+                                    const std::string& method) {
+  double per_token = 0;
+  for (const Shape& shape : adapted_linears(model, of.adapted)) {
+    const Cost cost = method == "LoRA"    ? lora_cost(shape, 8)
+                      : method == "ETHER" ? paper_cost(shape, ether::Variant::ether)
+                                          : paper_cost(shape, ether::Variant::ether_plus);
+    per_token += static_cast<double>(model.layers) * cost.flops_per_token;
+  }
+  return frozen_flops(model, of) +
+         per_token * static_cast<double>(of.tokens) * (of.pass == Pass::training ? 3 : 1);
+}
+
+/// All of a pass with `method` as the paper computes it, in FLOPs: LoRA on activations, the others
+/// in weight space. In training these need dW' = dY^T X; the layers adapted as "q v" are one fused
+/// matrix with k in the authors' code, so that k's is made too.
 inline double pass_flops(const LanguageModel& model, const FlopModel& of, const std::string& method,
                          Index blocks) {
+  if (method == "LoRA") return activation_pass_flops(model, of, method);
   const double layers = static_cast<double>(model.layers), tokens = static_cast<double>(of.tokens);
-  const bool training = of.pass == Pass::training;
   double flops = frozen_flops(model, of);
   for (const Shape& shape : adapted_linears(model, of.adapted)) {
-    if (method == "LoRA") {
-      flops += layers * tokens * lora_cost(shape, 8).flops_per_token * (training ? 3 : 1);
-      continue;
-    }
     flops += layers * transform_flops(shape, method, blocks, of.pass);
     const double weight_gradient = 2 * tokens * static_cast<double>(shape.out * shape.in);
     const double fused = of.adapted == Adapted::query_value ? 1.5 : 1;
-    if (training) flops += layers * fused * weight_gradient;
+    if (of.pass == Pass::training) flops += layers * fused * weight_gradient;
   }
   return flops;
 }

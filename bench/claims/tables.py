@@ -63,8 +63,8 @@ def flops(models, rows, blocks):
     text = """## TFLOPs per pass
 
 The paper's totals do not come with the number of tokens, the adapted layers and what is counted.
-All combinations of pass, adapted layers, counted parts and multiples of 64 tokens, by the mean of
-|ours / published - 1|, the closest three and the closest of forward passes:
+Of all combinations of pass, adapted layers, counted parts and multiples of 64 tokens the closest
+three, by the mean of |ours / published - 1|, and the closest forward pass:
 
 """
     lines = []
@@ -84,7 +84,7 @@ All combinations of pass, adapted layers, counted parts and multiples of 64 toke
         header = ["method", "published"]
         for kind, of_kind in by_pass.items():
             header += [f"{kind}, {of_kind[0]['adapted']}, {of_kind[0]['tokens']:.0f} tokens",
-                       "difference"]
+                       "difference", "the same on activations"]
         lines = []
         for same in zip(*by_pass.values()):
             first = same[0]
@@ -92,7 +92,8 @@ All combinations of pass, adapted layers, counted parts and multiples of 64 toke
             line = [f"{first['method']} {setting}", number(first["published"])]
             for row in same:
                 difference = 100 * (row["ours"] / row["published"] - 1)
-                line += [number(row["ours"]), f"{difference:+.1f} %"]
+                line += [number(row["ours"]), f"{difference:+.1f} %",
+                         number(row["on_activations"])]
             lines.append(line)
         text += f"\n**{model}**\n\n" + figures.markdown_table(header, lines)
     text += "\nTotal with n=4 less total with n=32: the frozen model and the tokens drop out.\n\n"
