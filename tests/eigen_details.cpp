@@ -96,6 +96,56 @@ TEST_CASE("products of every kind and shape equal the plain sum") {
 
 namespace {
 
+/// y = (x H) w^T + bias on either side of the products' thresholds, rows apart, for any threads.
+template <class T>
+void check_reflect_gemm(Index tokens, Index in, ether::Variant variant, bool adapted) {
+  using Backend = ether::EigenBackend<T>;
+  INFO("tokens " << tokens << " in " << in << " " << to_string(variant) << " adapted " << adapted);
+  const Index out = 37;
+  ether::AdapterConfig config;
+  config.variant = variant;
+  config.input_blocks = 4;
+  const auto adapter = test::random_adapter<float>(config, out, in, 1);
+  ether::EigenContext ctx(1), three(3);
+  const ether::PreparedAdapter<Backend> prepared(ctx, adapter);
+  const auto h = adapted ? prepared.reflection(ether::Side::input) : ether::identity<float>(in);
+  const test::DeviceMatrix<Backend, T> x(ctx, test::random_matrix<T>(tokens, in, 2), 3);
+  const test::DeviceMatrix<Backend, T> w(ctx, test::random_matrix<T>(out, in, 3), 5);
+  const auto bias = test::random_matrix<T>(1, out, 4);
+  const test::Oracle oracle(adapter, w.values());
+  const Matrix merged = adapted ? oracle.merged() : w.values();
+  for (bool with_bias : {false, true}) {
+    test::DeviceMatrix<Backend, float> y(ctx, tokens, out, 2);
+    const MatrixView<const T> added = with_bias ? MatrixView<const T>(bias) : MatrixView<const T>{};
+    Backend::reflect_gemm(ctx, h, x.const_view(), w.const_view(), added, y.view());
+    const Matrix b = with_bias ? test::to_double(bias) : Matrix(Matrix::Zero(1, out));
+    const Matrix expected = x.values() * merged.transpose() + b.replicate(tokens, 1);
+    const double magnitude = 3 * x.values().norm() * w.values().norm() + expected.norm();
+    const double allowed = test::tolerance<float, float>(2 * in + 10, magnitude, 0);
+    CHECK(test::difference(y.values(), expected, allowed) == "");
+    CHECK(y.surround_untouched());
+    CHECK(test::difference(y.values(), expected - x.values() * merged.transpose() * 0.01,
+                           allowed) != "");
+    const MatrixOf<float> first = y.host();
+    Backend::reflect_gemm(three, h, x.const_view(), w.const_view(), added, y.view());
+    CHECK(test::bit_difference<float>(y.const_view(), first) == "");
+  }
+}
+
+}  // namespace
+
+TEST_CASE("products with H in the packing of the tokens") {
+  for (Index tokens : {1, 3, 24, 25, 28, 257, 300})
+    for (Index in : {4, 36, 516})
+      for (auto variant : {ether::Variant::ether, ether::Variant::ether_plus})
+        for (bool adapted : {true, false}) {
+          check_reflect_gemm<float>(tokens, in, variant, adapted);
+          check_reflect_gemm<Eigen::bfloat16>(tokens, in, variant, adapted);
+        }
+}
+
+namespace {
+
 /// A merge into other memory, streamed, and the merge in place, never streamed: the same bits.
 template <class T>
 void check_streamed_merge(Index out, Index in, ether::BlockLayout layout) {

@@ -41,8 +41,10 @@ class Frozen {
     check_forward(x, y);
     Frame frame(ctx);
     const auto s = as_wide(frame, y);
-    multiply(ctx, widened(ctx, frame, x), s);
-    finish(ctx, s, y);
+    constexpr bool last = std::is_same_v<Scalar, P>;
+    Backend::reflect_gemm(ctx, ether::identity<P>(x.cols), x, weight(),
+                          last ? bias() : MatrixView<const Scalar>{}, s);
+    if (!last) finish(ctx, s, y);
   }
 
   /// grad_x = grad_y W. Overwrites grad_x, which may be empty: nothing is done then. x is not used.
@@ -101,8 +103,7 @@ class Frozen {
   /// y = s + b, rounded, where as_wide() of y gave s.
   void finish(Context& ctx, View s, MatrixView<Scalar> y) const {
     if (bias_ == nullptr) return round(ctx, s, y);
-    Backend::reflect(ctx, ether::identity<P>(y.cols), s, y,
-                     MatrixView<const Scalar>{bias_, 1, y.cols, 0});
+    Backend::reflect(ctx, ether::identity<P>(y.cols), s, y, bias());
   }
 
   void check_forward(MatrixView<const Scalar> x, MatrixView<Scalar> y) const {
@@ -122,6 +123,10 @@ class Frozen {
   }
 
  private:
+  MatrixView<const Scalar> bias() const {
+    return {bias_, bias_ == nullptr ? 0 : 1, out_features(), 0};
+  }
+
   ether::DenseWeight<Backend> weight_;
   const Scalar* bias_;
 };

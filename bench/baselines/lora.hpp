@@ -38,9 +38,9 @@ class Lora {
     Frame frame(ctx);
     const View z = Frozen<Backend>::widened(ctx, frame, x);
     const auto s = Frozen<Backend>::as_wide(frame, y);
-    frozen_.multiply(ctx, z, s);
-    const auto t = down(ctx, frame, z);
+    const auto t = down(ctx, frame, z);  // first: the product then finds z in the cache
     scale(t);
+    frozen_.multiply(ctx, z, s);
     Backend::gemm(ctx, View(t), b_, false, s, true);
     frozen_.finish(ctx, s, y);
   }

@@ -56,7 +56,7 @@ class EtherLinear {
     const MatrixView<Intermediate> s = as_intermediate(frame, y);
     if constexpr (fuses_forward)
       if (prepared_.reflection(Side::input).step == 0) {
-        const bool last = h_out.terms() == 0;
+        const bool last = same_type && h_out.terms() == 0;
         Backend::reflect_gemm(ctx, prepared_.reflection(Side::input), x, weight_.dense(),
                               last ? bias() : MatrixView<const Scalar>{}, s);
         if (!last) Backend::reflect(ctx, h_out, MatrixView<const Intermediate>(s), y, bias());
@@ -164,8 +164,8 @@ class EtherLinear {
   static constexpr bool regroups =
       std::is_same_v<Weight, DenseWeight<Backend>> && std::is_same_v<Parameter, Intermediate>;
 
-  static constexpr bool fuses_forward = std::is_same_v<Weight, DenseWeight<Backend>> && same_type &&
-                                        detail::has<detail::reflect_gemm_t, Backend>;
+  static constexpr bool fuses_forward =
+      std::is_same_v<Weight, DenseWeight<Backend>> && detail::has<detail::reflect_gemm_t, Backend>;
 
   void check_beside_weight(const char* name, MatrixView<Scalar> output) const {
     if constexpr (has_dense) detail::check_disjoint("the weight", weight_.dense(), name, output);

@@ -80,6 +80,12 @@ struct EigenBackend {
                    : detail::gemm_project<2>(ctx, a, w, c, h, q, p, sums);
   }
 
+  static void reflect_gemm(Context& ctx, const Reflection<Parameter>& h, MatrixView<const Scalar> x,
+                           MatrixView<const Scalar> w, MatrixView<const Scalar> bias,
+                           MatrixView<Intermediate> y) {
+    detail::reflect_gemm(ctx, h, x, w, bias, y);
+  }
+
   template <class A, class B, class C>
   static void reflect(Context& ctx, const Reflection<Parameter>& h, MatrixView<const A> in,
                       MatrixView<B> out, MatrixView<const C> add) {

@@ -1,6 +1,7 @@
 #pragma once
 
-/// The product on the CPU: c (m, n) (+)= a (m, k) b^T with b (n, k), or a b with b (k, n).
+/// The product on the CPU: c (m, n) (+)= a (m, k) b^T with b (n, k), or a b with b (k, n); and
+/// the same with a H for a, H applied as the rows of a are packed, so that a H is never stored.
 ///
 /// Few rows of a (gemm_few.hpp): bound by reading b, which Eigen reads with one thread.
 /// More: Eigen's packing and its kernel, under a loop of ours. Ours, because Eigen's own cuts the
@@ -9,6 +10,7 @@
 /// packed.
 
 #include <ether/backends/eigen/gemm_few.hpp>
+#include <ether/backends/eigen/reflect.hpp>
 
 namespace ether::detail {
 
@@ -52,40 +54,66 @@ struct Widen {
   }
 };
 
-/// Order: RowMajor for b (n, k), ColMajor for b (k, n). `stage` is used as Widen is, for the first
-/// tokens; a task is a run of columns of c.
-template <int Order, class P, class B, class Stage>
-void gemm_blocked(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, MatrixView<P> c,
-                  bool accumulate, const Stage& stage) {
-  using Eigen::ColMajor;
-  using Eigen::RowMajor;
+inline constexpr Index depth_tile = 256, token_tile = 256;
+
+/// Packs a H for the kernel, depth tile after depth tile, all rows in each. A task takes the few rows
+/// that the kernel takes together, through H in scratch of its thread.
+template <class P, class A>
+void pack_tokens(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> a, P* packed) {
   using Blocks = Blocked<P>;
-  constexpr bool transpose_b = Order == RowMajor;
-  constexpr Index depth_tile = 256, token_tile = 256;
+  constexpr Index group = Blocks::Traits::nr;
+  const bool as_it_is = std::is_same_v<A, P> && h.terms() == 0;
+  EigenContext::Frame frame(ctx);
+  const auto scratch = frame.matrix<P>(as_it_is ? 0 : ctx.threads() * group, a.cols);
+  ctx.parallel_for((a.rows + group - 1) / group, a.rows * a.cols, [&](Index task, int thread) {
+    const Index first = task * group;
+    const auto rows = a.middle_rows(first, std::min(group, a.rows - first));
+    MatrixView<const P> from;
+    if constexpr (std::is_same_v<A, P>) from = rows;
+    if (!as_it_is) {
+      const auto to = scratch.middle_rows(thread * group, rows.rows);
+      with_terms(h.terms(), [&](auto terms) {
+        update_range<decltype(terms)::value, 0, false>(h, 0, rows.rows, 0, h.blocks, rows, to,
+                                                       MatrixView<const P>{}, MatrixView<const P>{},
+                                                       [](Index, int) { return P(0); });
+      });
+      from = to;
+    }
+    for (Index k = 0; k < a.cols; k += depth_tile) {
+      const Index ks = std::min(depth_tile, a.cols - k);
+      typename Blocks::template Source<Eigen::ColMajor> source(from.data + k, from.stride);
+      typename Blocks::PackRight()(packed + k * a.rows + ks * first, source, ks, from.rows);
+    }
+  });
+}
+
+/// c = a H op(b) + bias, bias (1, n) in P or null; or, `accumulate`, c += a H op(b). Order: RowMajor
+/// for b (n, k), ColMajor for b (k, n). `stage` is used as Widen is, for the first tokens; a task is
+/// a run of columns of c.
+template <int Order, class P, class A, class B, class Stage>
+void gemm_blocked(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> a,
+                  MatrixView<const B> b, const P* bias, MatrixView<P> c, bool accumulate,
+                  const Stage& stage) {
+  using Blocks = Blocked<P>;
+  constexpr bool transpose_b = Order == Eigen::RowMajor;
   const Index depth = a.cols, row_tile = gemm_row_tile<P>(c.cols);
   const Index row_tasks = (c.cols + row_tile - 1) / row_tile;
-  const Index depth_tasks = (depth + depth_tile - 1) / depth_tile;
 
   EigenContext::Frame frame(ctx);
-  const Index tokens_max = std::min(token_tile, a.rows);
-  P* const packed_a = frame.array<P>(depth_tasks * depth_tile * tokens_max);
+  P* const packed_a = frame.array<P>(depth * std::min(token_tile, a.rows));
   const Index tile_size = row_tile * depth_tile;
   P* const scratch = frame.array<P>(ctx.threads() * 2 * tile_size);
 
   for (Index token = 0; token < a.rows; token += token_tile) {
     const Index tokens = std::min(token_tile, a.rows - token);
-    ctx.parallel_for(depth_tasks, tokens * depth, [&](Index task, int) {
-      const Index k = task * depth_tile;
-      typename Blocks::template Source<ColMajor> from(a.row(token) + k, a.stride);
-      typename Blocks::PackRight()(packed_a + k * tokens, from, std::min(depth_tile, depth - k),
-                                   tokens);
-    });
+    pack_tokens(ctx, h, a.middle_rows(token, tokens), packed_a);
     ctx.parallel_for(row_tasks, tokens * depth * c.cols, [&](Index task, int thread) {
       const Index row = task * row_tile, rows = std::min(row_tile, c.cols - row);
       P* const packed_b = scratch + thread * 2 * tile_size;
       P* const wide = packed_b + tile_size;
-      if (!accumulate)
-        for (Index t = 0; t < tokens; ++t) std::fill_n(c.row(token + t) + row, rows, P(0));
+      for (Index t = token; !accumulate && t < token + tokens; ++t)
+        bias == nullptr ? std::fill_n(c.row(t) + row, rows, P(0))
+                        : std::copy_n(bias + row, rows, c.row(t) + row);
       typename Blocks::Target to(c.row(token) + row, c.stride);
       for (Index k = 0; k < depth; k += depth_tile) {
         const Index ks = std::min(depth_tile, depth - k);
@@ -110,9 +138,36 @@ void gemm(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, bool 
   else if (a.rows <= few_rows)
     gemm_few(ctx, a, b, c, accumulate);
   else if (transpose_b)
-    gemm_blocked<Eigen::RowMajor>(ctx, a, b, c, accumulate, Widen());
+    gemm_blocked<Eigen::RowMajor, P>(ctx, identity<P>(a.cols), a, b, nullptr, c, accumulate,
+                                     Widen());
   else
-    gemm_blocked<Eigen::ColMajor>(ctx, a, b, c, accumulate, Widen());
+    gemm_blocked<Eigen::ColMajor, P>(ctx, identity<P>(a.cols), a, b, nullptr, c, accumulate,
+                                     Widen());
+}
+
+/// y = (x H) w^T + bias, see backend.hpp.
+template <class P, class T>
+void reflect_gemm(EigenContext& ctx, const Reflection<P>& h, MatrixView<const T> x,
+                  MatrixView<const T> w, MatrixView<const T> bias, MatrixView<P> y) {
+  if (y.empty()) return;
+  EigenContext::Frame frame(ctx);
+  if (x.rows > few_rows) {
+    const auto wide_bias = frame.matrix<P>(bias.rows, bias.cols);
+    if (bias.rows != 0) convert<P>(bias.data, bias.cols, wide_bias.data);
+    return gemm_blocked<Eigen::RowMajor>(ctx, h, x, w, bias.rows == 0 ? nullptr : wide_bias.data, y,
+                                         false, Widen());
+  }
+  MatrixView<const P> z;
+  if constexpr (std::is_same_v<T, P>) z = x;
+  if (!std::is_same_v<T, P> || h.terms() != 0) {
+    const auto to = frame.matrix<P>(x.rows, x.cols);
+    reflect_rows(ctx, h, x, to, MatrixView<const P>{});
+    z = to;
+  }
+  gemm_few_transposed(ctx, z, w, y, false);
+  if (bias.rows != 0)  // stride 0: the same for every row
+    reflect_rows(ctx, identity<P>(y.cols), MatrixView<const P>(y), y,
+                 MatrixView<const T>{bias.data, 1, bias.cols, 0});
 }
 
 }  // namespace ether::detail

@@ -74,7 +74,7 @@ void gemm_project(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> 
     }
     return MatrixView<const P>{wide, tile.rows, tile.cols};
   };
-  gemm_blocked<Eigen::ColMajor>(ctx, a, w, c, false, stage);
+  gemm_blocked<Eigen::ColMajor, P>(ctx, identity<P>(a.cols), a, w, nullptr, c, false, stage);
 
   for (Index k = 0; k < Terms; ++k) {
     std::copy_n(partial.row(k), w.rows, sums.row(k));
