@@ -13,11 +13,12 @@ Usage: ./quickstart.sh [--no-install] [demo | test | bench | peers | claims | gp
           and a minute of fuzzing; with nvcc the CUDA backend too, whose kernels
           are tested on the CPU in any case
   bench   build the benchmarks and run them: the layer beside the frozen product,
-          then beside LoRA, OFT and HRA on the shapes of known models, some 40
-          minutes; tables and plots go to bench/results/cpu
+          then beside LoRA, OFT and HRA on the shapes of known models, half an
+          hour; writes tables and plots to bench/results/cpu
   peers   the same beside PEFT's layers on PyTorch, which is installed in
-          build/peers (3 GB) from PyPI; to bench/results/peers
-  claims  the paper's claims on a small network, to bench/results/claims
+          build/peers (3 GB) from PyPI; writes to bench/results/peers
+  claims  the paper's claims on a small network, five minutes on two cores;
+          writes to bench/results/claims
   gpu     build for CUDA, run the tests on the GPU, also under compute-sanitizer,
           then the GPU's benchmarks, whose tables go to bench/results
 

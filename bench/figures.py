@@ -51,7 +51,7 @@ def processor():
 def machine(threads=None):
     """One line for the head of a table: processor, threads, system."""
     threads = threads or len(os.sched_getaffinity(0))
-    return f"{processor()}, {threads} threads, {platform.system()} {platform.release()}"
+    return f"{processor()}, {threads} threads, {platform.system()}"
 
 
 def markdown_table(header, rows):

@@ -17,14 +17,14 @@ FAMILIES = {"ether_n": "ETHER n=", "ether_plus_n": "ETHER+ n=", "lora_r": "LoRA 
             "weight_space_ether_plus_n": "weight space, ETHER+ n="}
 PLACES = ("operation", "type", "shape", "method", "tokens")
 FIELDS = ("frozen_s", "method_s", "ratio", "added_s", "added_low", "added_high", "parameters",
-          "flops", "bytes", "workspace", "bytes_per_second")
+          "flops", "bytes_per_second")
 
 
 def read(paths):
     """(context of the first file, {(operation, type, shape, method, tokens): {field: median}}).
 
     Repetitions of a benchmark, also from several files, are put together: of each field the
-    median. tokens is None for merge. Ends the program, with a sentence, where a file is not such
+    median, and added_error, the standard error of added_s. tokens is None for merge. Ends the program, with a sentence, where a file is not such
     a result."""
     context, repetitions = None, defaultdict(list)
     for path in paths:
@@ -39,10 +39,7 @@ def read(paths):
             sys.exit(f"{Path(sys.argv[0]).name}: {path}: {error}")
     if not repetitions:
         sys.exit(f"{Path(sys.argv[0]).name}: no benchmarks in {', '.join(map(str, paths))}")
-    return context, {
-        key: {field: statistics.median(e[field] for e in entries)
-              for field in FIELDS if all(field in e for e in entries)}
-        for key, entries in sorted(repetitions.items(), key=lambda item: _order(item[0]))}
+    return context, {key: _together(repetitions[key]) for key in sorted(repetitions, key=_order)}
 
 
 def distinct(results, place, **fixed):
@@ -56,6 +53,17 @@ def label(method):
     """ether_plus_n32 -> ETHER+ n=32, as plots and tables call it."""
     stem = method.rstrip("0123456789")
     return FAMILIES[stem] + method[len(stem):]
+
+
+def _together(entries):
+    """One entry of all repetitions. Of n pairs with quartiles q1, q3 the median has the standard
+    error 1.25 sigma / sqrt(n), sigma = (q3 - q1) / 1.35, as for normal noise."""
+    result = {field: statistics.median(entry[field] for entry in entries)
+              for field in FIELDS if all(field in entry for entry in entries)}
+    pairs = sum(entry["iterations"] for entry in entries)
+    spread = result["added_high"] - result["added_low"]
+    result["added_error"] = 1.25 * spread / 1.35 / math.sqrt(pairs)
+    return result
 
 
 def _check(entry):

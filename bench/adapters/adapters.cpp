@@ -131,14 +131,35 @@ void call(EigenContext& ctx, Operation operation, Data<T>& d, Index tokens,
   }
 }
 
+/// What a call allocates with a new Context, in bytes, and how often a later one with the same
+/// allocates. Counted in a benchmark's first repetition.
+struct Allocated {
+  bool counted = false;
+  double first = 0, later = 0;
+
+  template <class Call>
+  void count(Call&& call) {
+#ifdef ETHER_TEST_COUNTS_ALLOCATIONS
+    if (counted) return;
+    EigenContext fresh(context().threads());
+    first = double(test::bytes_allocated_by([&] { call(fresh); }));
+    later = double(test::allocations_of([&] { call(fresh); }));
+    counted = true;
+#else
+    (void)call;
+#endif
+  }
+};
+
 template <class T>
 void measure(benchmark::State& state, Operation operation, const Shape& shape, const Method& method,
-             Index tokens) try {
+             Index tokens, Allocated& allocated) try {
   const Adapted<T>& layer = layer_of<T>(method, shape);
   Data<T>& d = Data<T>::get(shape);
   EigenContext& ctx = context();
   const auto frozen_call = [&] { call<T>(ctx, operation, d, tokens, nullptr); };
   const auto layer_call = [&] { call<T>(ctx, operation, d, tokens, &layer); };
+  allocated.count([&](EigenContext& fresh) { call<T>(fresh, operation, d, tokens, &layer); });
   frozen_call(), layer_call();  // workspace, pages, caches
 
   Pairs pairs;
@@ -157,12 +178,8 @@ void measure(benchmark::State& state, Operation operation, const Shape& shape, c
     c["flops"] = layer.flops_per_token * double(tokens) + layer.flops_per_forward;
   if (operation == Operation::merge)
     c["bytes_per_second"] = 2.0 * double(d.w.size()) * sizeof(T) / pairs.other().median;
-#ifdef ETHER_TEST_COUNTS_ALLOCATIONS
-  EigenContext fresh(ctx.threads());
-  const auto once = [&] { call<T>(fresh, operation, d, tokens, &layer); };
-  c["workspace"] = double(test::bytes_allocated_by(once));  // of a first call; later ones keep it
-  c["allocations"] = double(test::allocations_of(once));    // of a later call
-#endif
+  c["workspace"] = allocated.first;
+  c["allocations"] = allocated.later;
 } catch (const std::exception& e) {
   state.SkipWithError(e.what());
 }
@@ -173,9 +190,10 @@ void add(Operation operation, const char* type, const Shape& shape, const Method
   std::string name = std::string(operation_names[int(operation)]) + "/" + type + "/" + shape.name +
                      "/" + method.name;
   if (operation != Operation::merge) name += "/tokens:" + std::to_string(tokens);
-  benchmark::RegisterBenchmark(
-      name.c_str(),
-      [=, &shape, &method](auto& state) { measure<T>(state, operation, shape, method, tokens); })
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [=, &shape, &method, allocated = Allocated()](auto& state) mutable {
+                                 measure<T>(state, operation, shape, method, tokens, allocated);
+                               })
       ->Unit(benchmark::kMillisecond)
       ->UseManualTime();
 }
@@ -197,7 +215,7 @@ void add_all(const char* type) {
 int main(int argc, char** argv) {
   // Defaults that suit pairs of calls.
   if (!bench::initialize(argc, argv,
-                         {"--benchmark_repetitions=7", "--benchmark_min_time=0.03",
+                         {"--benchmark_repetitions=5", "--benchmark_min_time=0.02",
                           "--benchmark_enable_random_interleaving=true"}))
     return 2;
   benchmark::AddCustomContext("threads", std::to_string(context().threads()));

@@ -37,7 +37,7 @@ struct Adapted {
   double flops_per_forward = 0;  ///< likewise, whatever the number of tokens
 };
 
-/// Uniform in (-scale, scale); the same numbers on every run.
+/// Uniform in (-scale, scale).
 inline MatrixOf<float> random_matrix(Index rows, Index cols, float scale) {
   return scale * MatrixOf<float>::Random(rows, cols);
 }

@@ -21,9 +21,14 @@ from adapter_results import MAIN, OPERATIONS, distinct, label, read  # noqa: E40
 def time_text(seconds):
     """Three digits with a unit."""
     for unit, size in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)):
-        if abs(seconds) >= size:
+        if abs(seconds) >= 0.9995 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds * 1e6:.2g} µs"
+
+
+def added_text(entry):
+    """Added time and its standard error, in microseconds."""
+    return f"{1e6 * entry['added_s']:,.0f} ± {1e6 * entry['added_error']:,.0f}"
 
 
 def number(value):
@@ -36,22 +41,19 @@ def main_table(results):
         entry = results.get((operation, "float", MAIN, method, tokens))
         return None if entry is None else entry[field]
 
-    lora = get("forward", "lora_r8", "added_s")
     rows = []
     for method in distinct(results, "method", operation="forward", type="float", shape=MAIN):
-        added = get("forward", method, "added_s")
-        if added is None:
+        entry = results.get(("forward", "float", MAIN, method, 128))
+        if entry is None:
             continue
         backward = get("backward", method, "ratio")
         merge = get("merge", method, "ratio", None)
         rows.append([
-            label(method), number(get("forward", method, "parameters")),
-            f"{get('forward', method, 'flops') / 128 / 1000:,.0f}",
-            f"{get('forward', method, 'ratio'):.3f}", time_text(added),
-            f"{added / lora:.2f}" if lora else "-",
+            label(method), number(entry["parameters"]), number(entry["flops"] / 128 / 1000),
+            f"{entry['ratio']:.3f}", added_text(entry),
             f"{backward:.3f}" if backward else "-", f"{merge:.2f}" if merge else "-"])
     return figures.markdown_table(
-        ["method", "parameters", "kFLOP per token", "forward ÷ frozen", "added", "added ÷ LoRA r=8",
+        ["method", "parameters", "kFLOP per token", "forward ÷ frozen", "added, µs",
          "backward ÷ frozen", "merge ÷ copy"], rows)
 
 
@@ -64,8 +66,8 @@ def goal_lines(results):
     lora = entry("lora_r8", 128)
     for method in ("ether_n1", "ether_n32", "ether_plus_n1", "ether_plus_n32"):
         if lora and entry(method, 128):
-            share = entry(method, 128)["added_s"] / lora["added_s"]
-            lines.append(f"{label(method)}, 128 tokens: adds {share:.2f} of what LoRA r=8 adds.")
+            lines.append(f"{label(method)}, 128 tokens: adds {added_text(entry(method, 128))} µs, "
+                         f"LoRA r=8 {added_text(lora)} µs.")
     for ours, theirs in (("ether_n32", "weight_space_ether_n32"),
                          ("ether_plus_n32", "weight_space_ether_plus_n32")):
         if entry(ours, 1) and entry(theirs, 1):
@@ -106,23 +108,25 @@ def _shape_table(results, operation, kind, shape):
 
 
 def plot_tokens(results, stem):
-    """Added time of a forward pass against tokens."""
+    """Added time of a forward pass against tokens; hollow where it is within two standard errors
+    of nothing, at `least` microseconds where it is less."""
+    least = 1
     fig, axes = figures.new_figure()
     for method in ("ether_n32", "ether_plus_n32", "lora_r8", "oft_b32", "hra_r8",
                    "weight_space_ether_plus_n32"):
         tokens = sorted(t for t in distinct(results, "tokens", operation="forward", type="float",
                                             shape=MAIN, method=method))
         entries = [results[("forward", "float", MAIN, method, t)] for t in tokens]
-        shown = [(t, e) for t, e in zip(tokens, entries) if e["added_s"] > 0]
-        if not shown:
+        if not entries:
             continue
-        added = [1e6 * e["added_s"] for _, e in shown]
-        below = [a - max(1e6 * e["added_low"], a / 10) for a, (_, e) in zip(added, shown)]
-        above = [1e6 * e["added_high"] - a for a, (_, e) in zip(added, shown)]
-        axes.errorbar([t for t, _ in shown], added, yerr=[below, above], capsize=2,
-                      elinewidth=0.8, color=figures.colour(label(method)),
-                      marker=figures.marker(label(method)), label=label(method))
-    axes.set(xscale="log", yscale="log", xlabel="tokens", ylabel="added time, µs",
+        added = [max(1e6 * e["added_s"], least) for e in entries]
+        noise = [e["added_s"] <= 2 * e["added_error"] for e in entries]
+        colour, marker = figures.colour(label(method)), figures.marker(label(method))
+        axes.plot(tokens, added, color=colour, label=label(method), marker=marker)
+        axes.plot([t for t, hollow in zip(tokens, noise) if hollow],
+                  [a for a, hollow in zip(added, noise) if hollow], color=colour, marker=marker,
+                  markerfacecolor="white", linestyle="none")
+    axes.set(xscale="log", yscale="log", xlabel="tokens", ylabel="added time, µs (hollow: noise)",
              title="Added to a forward pass, W (4096, 4096), float")
     axes.set_xticks([1, 16, 128, 512], ["1", "16", "128", "512"])
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -13,7 +13,7 @@ def number(value, digits=2):
     """Fixed digits; a dash for NaN; powers of ten where fixed digits would hide the number."""
     if value != value:
         return "–"
-    if value != 0 and (abs(value) >= 1e5 or abs(value) < 0.5 * 10 ** -digits):
+    if value != 0 and (abs(value) >= 1e4 or abs(value) < 0.5 * 10 ** -digits):
         return f"{value:.1e}"
     return f"{value:.{digits}f}"
 
@@ -27,13 +27,11 @@ def millions(value):
 
 
 def head(setup):
-    alone = setup["processor_seconds"] > 0.8 * setup["threads"] * setup["seconds"]
-    beside = "" if alone else " (other work ran beside it)"
     quick = " **A quick run: the numbers mean nothing.**" if setup["quick"] else ""
     return f"""# The paper's claims, measured
 
 {figures.machine(int(setup["threads"]))}; {setup["compiler"]}; {setup["date"]};
-{setup["seconds"]:.0f} seconds, {setup["processor_seconds"]:.0f} of processor time{beside}.
+{setup["seconds"]:.0f} seconds, {setup["processor_seconds"]:.0f} of processor time.
 What each claim is and how it is computed:
 [bench/claims](../../claims/README.md).{quick}
 """

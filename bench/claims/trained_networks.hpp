@@ -108,7 +108,7 @@ class FullNetwork {
 };
 
 /// An adapter for every layer of `base`, from the authors' initialisation; as many blocks as asked
-/// for, or the most that divide a side's width.
+/// for, or the greatest common divisor of that and a side's width.
 inline std::vector<ether::Adapter<float>> initial_adapters(const Network& base,
                                                            ether::AdapterConfig config,
                                                            std::uint64_t seed) {

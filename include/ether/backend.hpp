@@ -55,7 +55,8 @@
 ///
 ///   reflect_gemm(ctx, Reflection h, MatrixView<const Scalar> x, MatrixView<const Scalar> w,
 ///                MatrixView<const Scalar> bias, MatrixView<Intermediate> y)
-///       y (m, n) = (x H) w^T + bias with x (m, k), w (n, k); bias (1, n) or of 0 rows.
+///       y (m, n) = (x H) w^T + bias with x (m, k), w (n, k); bias (1, n) or of 0 rows. All rows
+///       see one H: h.step is 0.
 ///
 ///   reflect_with_grad(ctx, Reflection h, MatrixView<const Scalar> t,
 ///                     MatrixView<const Intermediate> r, MatrixView<Scalar> out,

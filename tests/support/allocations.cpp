@@ -12,10 +12,13 @@ void count(std::size_t size) {
   if (counting) ++allocations, bytes += static_cast<long>(size);
 }
 void run(const std::function<void()>& body) {
+  struct Counting {  // also ends where body throws
+    Counting() { counting = true; }
+    ~Counting() { counting = false; }
+  };
   allocations = bytes = 0;
-  counting = true;
+  const Counting guard;
   body();
-  counting = false;
 }
 }  // namespace
 

@@ -1,7 +1,7 @@
 #pragma once
 
 /// The product on the CPU: c (m, n) (+)= a (m, k) b^T with b (n, k), or a b with b (k, n); and
-/// the same with a H for a, H applied as the rows of a are packed, so that a H is never stored.
+/// the same with a H for a.
 ///
 /// Few rows of a (gemm_few.hpp): bound by reading b, which Eigen reads with one thread.
 /// More: Eigen's packing and its kernel, under a loop of ours. Ours, because Eigen's own cuts the
@@ -56,8 +56,9 @@ struct Widen {
 
 inline constexpr Index depth_tile = 256, token_tile = 256;
 
-/// Packs a H for the kernel, depth tile after depth tile, all rows in each. A task takes the few rows
-/// that the kernel takes together, through H in scratch of its thread.
+/// Packs a H for the kernel, depth tile after depth tile, all rows in each; a H itself is never
+/// stored. A task takes the few rows that the kernel takes together, through H (its step is 0) in
+/// scratch of its thread.
 template <class P, class A>
 void pack_tokens(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> a, P* packed) {
   using Blocks = Blocked<P>;
@@ -111,9 +112,12 @@ void gemm_blocked(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
       const Index row = task * row_tile, rows = std::min(row_tile, c.cols - row);
       P* const packed_b = scratch + thread * 2 * tile_size;
       P* const wide = packed_b + tile_size;
-      for (Index t = token; !accumulate && t < token + tokens; ++t)
-        bias == nullptr ? std::fill_n(c.row(t) + row, rows, P(0))
-                        : std::copy_n(bias + row, rows, c.row(t) + row);
+      for (Index t = token; t < token + tokens && !accumulate; ++t) {
+        if (bias == nullptr)
+          std::fill_n(c.row(t) + row, rows, P(0));
+        else
+          std::copy_n(bias + row, rows, c.row(t) + row);
+      }
       typename Blocks::Target to(c.row(token) + row, c.stride);
       for (Index k = 0; k < depth; k += depth_tile) {
         const Index ks = std::min(depth_tile, depth - k);
