@@ -56,13 +56,17 @@ def label(method):
 
 
 def _together(entries):
-    """One entry of all repetitions. Of n pairs with quartiles q1, q3 the median has the standard
-    error 1.25 sigma / sqrt(n), sigma = (q3 - q1) / 1.35, as for normal noise."""
+    """One entry of all repetitions. As for normal noise, the median of n values with the standard
+    deviation sigma has the standard error 1.25 sigma / sqrt(n): the larger one of that from pairs,
+    sigma = (q3 - q1) / 1.35 of quartiles, and that from the repetitions' medians."""
     result = {field: statistics.median(entry[field] for entry in entries)
               for field in FIELDS if all(field in entry for entry in entries)}
     pairs = sum(entry["iterations"] for entry in entries)
     spread = result["added_high"] - result["added_low"]
-    result["added_error"] = 1.25 * spread / 1.35 / math.sqrt(pairs)
+    medians = [entry["added_s"] for entry in entries]
+    between = statistics.stdev(medians) if len(medians) > 1 else math.inf
+    result["added_error"] = 1.25 * max(spread / 1.35 / math.sqrt(pairs),
+                                       between / math.sqrt(len(medians)))
     return result
 
 
