@@ -1,6 +1,7 @@
 // The layer beside what it wraps: the bare frozen product, and a parallel copy of W. One process,
 // repetitions in random order, ratios of medians; see README.md beside this file.
 
+#include "adapter.hpp"
 #include "initialize.hpp"
 
 #include <ether/ether.hpp>
@@ -48,14 +49,7 @@ struct Adapted {
   Index blocks;
 
   ether::Adapter<float> adapter() const {
-    ether::AdapterConfig c;
-    c.variant = variant;
-    c.sides = sides;
-    c.input_blocks = c.output_blocks = blocks;
-    auto adapter = ether::Adapter<float>::random(c, width, width, 1);
-    for (Index i = 0; i < adapter.size(); ++i)  // away from the identity that ETHER+ starts at
-      adapter.data()[i] *= 1 + 0.5f * static_cast<float>(i % 3);
-    return adapter;
+    return bench::ether_adapter(bench::ether_config(variant, sides, blocks), width, width);
   }
   std::string name() const {
     return std::string(to_string(variant)) + "/" + to_string(sides) +

@@ -42,26 +42,21 @@ void check_no_allocation(Index tokens, int threads) {
       layer.merge(ctx, merged);
     });
   }
-  for (Index size : {16, 64}) {
-    const auto r = random_matrix<float>(in, size, 6);
-    MatrixOf<float> grads = r;
-    bench::Oft<B> layer(own, w, r);
+  const auto check_transform = [&](auto layer, const MatrixOf<float>& raw) {
+    MatrixOf<float> grads = raw;
     check([&](EigenContext& ctx) {
-      layer.set(ctx, r);
+      layer.set(ctx, raw);
       layer.forward(ctx, x, y);
       layer.backward(ctx, x, g, grad_x, grads);
       layer.merge(ctx, merged);
     });
+  };
+  for (Index size : {16, 64}) {
+    const auto r = random_matrix<float>(in, size, 6);
+    check_transform(bench::Oft<B>(own, w, r), r);
   }
   const auto u = random_matrix<float>(8, in, 7);
-  MatrixOf<float> grads = u;
-  bench::Hra<B> hra(own, w, u);
-  check([&](EigenContext& ctx) {
-    hra.set(ctx, u);
-    hra.forward(ctx, x, y);
-    hra.backward(ctx, x, g, grad_x, grads);
-    hra.merge(ctx, merged);
-  });
+  check_transform(bench::Hra<B>(own, w, u), u);
   ether::AdapterConfig config;
   config.variant = ether::Variant::ether_plus;
   config.sides = ether::Sides::both;

@@ -2,6 +2,7 @@
 
 /// The methods that are compared, one interface for all: the layer itself and the baselines.
 
+#include "../adapter.hpp"
 #include "../baselines/frozen.hpp"
 #include "../baselines/hra.hpp"
 #include "../baselines/lora.hpp"
@@ -62,23 +63,6 @@ Adapted<T> baseline(std::shared_ptr<Layer> layer) {
   return result;
 }
 
-inline ether::AdapterConfig ether_config(ether::Variant variant, ether::Sides sides, Index blocks) {
-  ether::AdapterConfig config;
-  config.variant = variant;
-  config.sides = sides;
-  config.input_blocks = config.output_blocks = blocks;
-  return config;
-}
-
-/// All vectors at random: adapters that training has moved away from where it starts.
-inline ether::Adapter<float> ether_adapter(const ether::AdapterConfig& config, Index out,
-                                           Index in) {
-  auto adapter = ether::Adapter<float>::random(config, out, in, 1);
-  Eigen::Map<MatrixOf<float>>(adapter.data(), 1, adapter.size()) =
-      random_matrix(1, adapter.size(), 1);
-  return adapter;
-}
-
 /// ETHER on the input side or ETHER+ on both, on activations: what this library is for.
 template <class T>
 Adapted<T> ether_layer(MatrixView<const T> weight, const ether::AdapterConfig& config) {
@@ -124,7 +108,7 @@ Adapted<T> lora_layer(MatrixView<const T> weight, Index rank) {
 
 /// OFT and HRA: `Layer`(ctx, weight, raw) with gradients like raw.
 template <class Layer, class T>
-Adapted<T> chain_layer(MatrixView<const T> weight, MatrixOf<float> raw) {
+Adapted<T> transform_layer(MatrixView<const T> weight, MatrixOf<float> raw) {
   ether::EigenContext ctx;
   const auto layer = std::make_shared<Layer>(ctx, weight, raw);
   const auto grads = std::make_shared<MatrixOf<float>>(std::move(raw));
@@ -194,9 +178,9 @@ Adapted<T> make_adapted(const Method& method, MatrixView<const T> weight) {
     case Family::lora:
       return lora_layer(weight, method.number);
     case Family::oft:
-      return chain_layer<Oft<Backend>>(weight, random_matrix(weight.cols, method.number, 0.3f));
+      return transform_layer<Oft<Backend>>(weight, random_matrix(weight.cols, method.number, 0.3f));
     case Family::hra:
-      return chain_layer<Hra<Backend>>(weight, random_matrix(method.number, weight.cols, 1));
+      return transform_layer<Hra<Backend>>(weight, random_matrix(method.number, weight.cols, 1));
   }
   return {};
 }

@@ -39,6 +39,7 @@ class Hra {
     }
   }
 
+  Index in_features() const { return frozen_.in_features(); }
   Index rank() const { return unit_.view().rows; }
   Index parameters() const { return rank() * frozen_.in_features(); }
   Index bytes() const { return parameters() * static_cast<Index>(sizeof(P)); }

@@ -68,6 +68,7 @@ class Oft {
     });
   }
 
+  Index in_features() const { return frozen_.in_features(); }
   Index block_size() const { return h_.view().cols; }
   /// Of a skew-symmetric block only the triangle counts.
   Index parameters() const { return frozen_.in_features() * (block_size() - 1) / 2; }

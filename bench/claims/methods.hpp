@@ -2,6 +2,7 @@
 
 /// The methods that are compared, each with the settings it is run with at every learning rate.
 
+#include "../adapter.hpp"
 #include "finetune.hpp"
 
 namespace claims {
@@ -25,12 +26,7 @@ Method method(const std::string& name, const std::string& settings, const Config
       }};
 }
 
-inline ether::AdapterConfig ether_config(ether::Variant variant, ether::Sides sides, Index blocks) {
-  ether::AdapterConfig config;
-  config.variant = variant, config.sides = sides;
-  config.input_blocks = config.output_blocks = blocks;
-  return config;
-}
+using bench::ether_config;
 
 /// ETHER as in the paper on one side and ETHER+ on both; ETHER on both sides besides.
 inline std::vector<Method> methods() {

@@ -37,15 +37,6 @@ inline Matrix uniform_matrix(Index rows, Index cols, float bound, std::uint64_t 
   return m;
 }
 
-/// H of a layer (ctx, weight) -> merged = W H or W H^T, made by `make` around the identity.
-template <class Make>
-Matrix transform_of_identity(Context& ctx, Index width, Make&& make) {
-  const Matrix identity = Matrix::Identity(width, width);
-  Matrix h(width, width);
-  make(identity).merge(ctx, h);
-  return h;
-}
-
 /// LoRA: A uniform within +-1/sqrt(in), B zero; y = x W^T + (alpha / rank) (x A^T) B^T + b.
 class LoraLayer {
  public:
@@ -74,60 +65,59 @@ class LoraLayer {
   bench::Lora<Backend> layer_;
 };
 
-/// OFT: R zero, so that H starts at the identity. H is orthogonal: |H - I| <= 2 sqrt(in).
-class OftLayer {
+/// What OFT and HRA have alike: one array of parameters, and an H of theirs on the input side.
+template <class Method>
+class TransformLayer {
+ public:
+  const Method& layer() const { return layer_; }
+  void backward(Context& ctx, const Matrix& x, const Matrix& grad_y, Matrix& grad_x) {
+    raw_.grads.setZero();
+    layer_.backward(ctx, x, grad_y, grad_x, raw_.grads);
+  }
+  void prepare(Context& ctx) { layer_.set(ctx, raw_.values); }
+  std::vector<Trainable*> trainable() { return {&raw_}; }
+  std::vector<Transform> transforms(Context& ctx) const {
+    const Index in = layer_.in_features();
+    const Matrix identity = Matrix::Identity(in, in);
+    Matrix h(in, in);
+    Method(ctx, identity, raw_.values).merge(ctx, h);  // merged = H or H^T
+    return {{h, bound_}};
+  }
+
+ protected:
+  TransformLayer(Context& ctx, const Linear& base, Matrix initial, double bound)
+      : raw_(std::move(initial)),
+        layer_(ctx, base.weight, raw_.values, base.bias.data()),
+        bound_(bound) {}
+
+ private:
+  Trainable raw_;
+  Method layer_;
+  double bound_;  // of |H - I|
+};
+
+/// OFT: R (in, block_size) zero, so that H starts at the identity. H is orthogonal:
+/// |H - I| <= 2 sqrt(in).
+class OftLayer : public TransformLayer<bench::Oft<Backend>> {
  public:
   struct Config {
     Index block_size;
   };
   OftLayer(Context& ctx, const Linear& base, const Config& config, std::uint64_t)
-      : r_(Matrix::Zero(base.weight.cols(), config.block_size)),
-        layer_(ctx, base.weight, r_.values, base.bias.data()) {}
-
-  const bench::Oft<Backend>& layer() const { return layer_; }
-  void backward(Context& ctx, const Matrix& x, const Matrix& grad_y, Matrix& grad_x) {
-    r_.grads.setZero();
-    layer_.backward(ctx, x, grad_y, grad_x, r_.grads);
-  }
-  void prepare(Context& ctx) { layer_.set(ctx, r_.values); }
-  std::vector<Trainable*> trainable() { return {&r_}; }
-  std::vector<Transform> transforms(Context& ctx) const {
-    const Index in = r_.values.rows();
-    const Matrix h = transform_of_identity(ctx, in, [&](const Matrix& identity) {
-      return bench::Oft<Backend>(ctx, identity, r_.values);
-    });
-    return {{h, 2 * std::sqrt(static_cast<double>(in))}};
-  }
-
- private:
-  Trainable r_;  // (in, block_size)
-  bench::Oft<Backend> layer_;
+      : TransformLayer(ctx, base, Matrix::Zero(base.weight.cols(), config.block_size),
+                       2 * std::sqrt(static_cast<double>(base.weight.cols()))) {}
 };
 
-/// HRA: pairs of equal random u, so that H starts at the identity. H - I is of rank r at most, with
-/// eigenvalues of magnitude 2 at most: |H - I| <= 2 sqrt(r).
-class HraLayer {
+/// HRA: pairs of equal random u (rank, in), so that H starts at the identity. H - I is of rank r at
+/// most, with eigenvalues of magnitude 2 at most: |H - I| <= 2 sqrt(r).
+class HraLayer : public TransformLayer<bench::Hra<Backend>> {
  public:
   struct Config {
     Index rank;  // even
   };
   HraLayer(Context& ctx, const Linear& base, const Config& config, std::uint64_t seed)
-      : u_(pairs(config.rank, base.weight.cols(), seed)),
-        layer_(ctx, base.weight, u_.values, base.bias.data()) {}
-
-  const bench::Hra<Backend>& layer() const { return layer_; }
-  void backward(Context& ctx, const Matrix& x, const Matrix& grad_y, Matrix& grad_x) {
-    u_.grads.setZero();
-    layer_.backward(ctx, x, grad_y, grad_x, u_.grads);
-  }
-  void prepare(Context& ctx) { layer_.set(ctx, u_.values); }
-  std::vector<Trainable*> trainable() { return {&u_}; }
-  std::vector<Transform> transforms(Context& ctx) const {
-    const Matrix h = transform_of_identity(ctx, u_.values.cols(), [&](const Matrix& identity) {
-      return bench::Hra<Backend>(ctx, identity, u_.values);
-    });
-    return {{h, 2 * std::sqrt(static_cast<double>(u_.values.rows()))}};
-  }
+      : TransformLayer(ctx, base, pairs(config.rank, base.weight.cols(), seed),
+                       2 * std::sqrt(static_cast<double>(config.rank))) {}
 
  private:
   static Matrix pairs(Index rank, Index in, std::uint64_t seed) {
@@ -136,9 +126,6 @@ class HraLayer {
     for (Index k = 0; k < rank; ++k) u.row(k) = halves.row(k / 2);
     return u;
   }
-
-  Trainable u_;  // (rank, in)
-  bench::Hra<Backend> layer_;
 };
 
 }  // namespace claims

@@ -1,6 +1,7 @@
 // Workloads on matrices: small enough for a processor that valgrind simulates, large enough that
 // the loops over elements are most of it.
 
+#include "../adapter.hpp"
 #include "workload.hpp"
 
 #include <ether/ether.hpp>
@@ -35,24 +36,14 @@ struct Matrix {
   std::vector<T> values;
 };
 
-ether::Adapter<float> adapter(Variant variant, Sides sides, Index blocks) {
-  ether::AdapterConfig config;
-  config.variant = variant;
-  config.sides = sides;
-  config.input_blocks = config.output_blocks = blocks;
-  auto made = ether::Adapter<float>::random(config, out, in, 1);
-  for (Index i = 0; i < made.size(); ++i)  // away from the identity that ETHER+ starts at
-    made.data()[i] *= 1 + 0.5f * static_cast<float>(i % 3);
-  return made;
-}
-
 /// A layer around W, and all that its operations read and write. One thread.
 template <class T, Variant variant, Sides sides, Index blocks>
 struct Layer {
   ether::EigenContext ctx{1};
   Matrix<T> w{out, in, 1}, x{tokens, in, 2}, grad_y{tokens, out, 3};
   Matrix<T> y{tokens, out, 0}, grad_x{tokens, in, 0}, merged{out, in, 0};
-  ether::Adapter<float> parameters = adapter(variant, sides, blocks);
+  ether::Adapter<float> parameters =
+      bench::ether_adapter(bench::ether_config(variant, sides, blocks), out, in);
   ether::Adapter<float> grads = ether::Adapter<float>::zeros_like(parameters);
   ether::EtherLinear<Backend<T>> layer{ctx, std::as_const(w).view(), parameters};
 

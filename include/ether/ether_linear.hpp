@@ -54,17 +54,11 @@ class EtherLinear {
     Frame frame(ctx);
     const auto h_out = prepared_.reflection(Side::output);
     const MatrixView<Intermediate> s = as_intermediate(frame, y);
-    if constexpr (fuses_forward)
-      if (prepared_.reflection(Side::input).step == 0) {
-        const bool last = same_type && h_out.terms() == 0;
-        Backend::reflect_gemm(ctx, prepared_.reflection(Side::input), x, weight_.dense(),
-                              last ? bias() : MatrixView<const Scalar>{}, s);
-        if (!last) Backend::reflect(ctx, h_out, MatrixView<const Intermediate>(s), y, bias());
-        return;
-      }
-    product(ctx, frame, x, s);
-    if (h_out.terms() != 0 || bias_ != nullptr || !same_type)
-      Backend::reflect(ctx, h_out, MatrixView<const Intermediate>(s), y, bias());
+    const bool with_bias =
+        fuses && same_type && h_out.terms() == 0 && prepared_.reflection(Side::input).step == 0;
+    product(ctx, frame, x, with_bias ? bias() : MatrixView<const Scalar>{}, s);
+    if (!with_bias && (h_out.terms() != 0 || bias_ != nullptr || !same_type))
+      Backend::reflect(ctx, h_out, View(s), y, bias());
   }
 
   /// From grad_y = dL/dy: overwrites grad_x = dL/dx, skipped where grad_x is empty; and
@@ -122,7 +116,7 @@ class EtherLinear {
       input_backward(ctx, frame, x, reflected(ctx, frame, h_out, grad_y), grad_x, grads_input);
     if (h_out.terms() != 0) {
       const auto s = frame.template matrix<Intermediate>(x.rows, out_features());
-      product(ctx, frame, x, s);
+      product(ctx, frame, x, {}, s);
       Backend::reflect_grad(ctx, h_out, View(s), grad_y, grads_output);
     }
   }
@@ -163,8 +157,8 @@ class EtherLinear {
   /// Whether output_grad may use W: only where W and its product are ours.
   static constexpr bool regroups =
       std::is_same_v<Weight, DenseWeight<Backend>> && std::is_same_v<Parameter, Intermediate>;
-
-  static constexpr bool fuses_forward =
+  /// Whether H_in is applied within the product.
+  static constexpr bool fuses =
       std::is_same_v<Weight, DenseWeight<Backend>> && detail::has<detail::reflect_gemm_t, Backend>;
 
   void check_beside_weight(const char* name, MatrixView<Scalar> output) const {
@@ -212,10 +206,12 @@ class EtherLinear {
     }
   }
 
-  /// s = x H_in W^T.
+  /// s = x H_in W^T + added, which has no rows unless `fuses` and the rows of W share one H_in.
   void product(Context& ctx, Frame& frame, MatrixView<const Scalar> x,
-               MatrixView<Intermediate> s) const {
+               [[maybe_unused]] MatrixView<const Scalar> added, MatrixView<Intermediate> s) const {
     const auto h = prepared_.reflection(Side::input);
+    if constexpr (fuses)
+      if (h.step == 0) return Backend::reflect_gemm(ctx, h, x, weight_.dense(), added, s);
     if (h.step == 0) {
       weight_.multiply(ctx, reflected(ctx, frame, h, x), s);
     } else if constexpr (has_slices) {
