@@ -35,6 +35,13 @@ void check_lora(Index rank) {
     const Matrix merged = d.w + scale * wide_b * wide_a;
     const double magnitude = (absolute(d.w) + scale * absolute(wide_b) * absolute(wide_a)).norm();
     d.check_forward(layer, merged, magnitude);
+    const MatrixOf<T> zero = MatrixOf<T>::Zero(1, d.shape.out);
+    MatrixOf<T> with_zero(d.shape.tokens, d.shape.out), without = with_zero;
+    bench::Lora<Backend<T>>(d.weight.const_view(), a, b, scale, zero.data())
+        .forward(d.ctx, d.x.const_view(), with_zero);
+    bench::Lora<Backend<T>>(d.weight.const_view(), a, b, scale)
+        .forward(d.ctx, d.x.const_view(), without);
+    CHECK(without == with_zero);
 
     const auto before_a = random_matrix<P>(rank, d.shape.in, 8),
                before_b = random_matrix<P>(rank, d.shape.out, 9);

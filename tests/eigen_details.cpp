@@ -96,52 +96,78 @@ TEST_CASE("products of every kind and shape equal the plain sum") {
 
 namespace {
 
-/// y = (x H) w^T + bias on either side of the products' thresholds, rows apart, for any threads.
-template <class T>
-void check_reflect_gemm(Index tokens, Index in, ether::Variant variant, bool adapted) {
-  using Backend = ether::EigenBackend<T>;
-  INFO("tokens " << tokens << " in " << in << " " << to_string(variant) << " adapted " << adapted);
-  const Index out = 37;
+struct GemmCase {
+  Index tokens, in, out, blocks;
+  ether::Variant variant;
+  bool input, output, bias;
+};
+
+/// y (tokens, out) = (x H_in) w^T H_out + bias on either side of the products' thresholds, rows
+/// apart, for any threads. T: the type of y, that of x or float.
+template <class S, class T>
+void check_reflect_gemm(const GemmCase& c) {
+  using Backend = ether::EigenBackend<S>;
+  INFO("tokens " << c.tokens << " in " << c.in << " out " << c.out << " blocks " << c.blocks << " "
+                 << to_string(c.variant) << " input " << c.input << " output " << c.output
+                 << " bias " << c.bias);
   ether::AdapterConfig config;
-  config.variant = variant;
+  config.variant = c.variant;
+  config.sides = ether::Sides::both;
   config.input_blocks = 4;
-  const auto adapter = test::random_adapter<float>(config, out, in, 1);
+  config.output_blocks = c.blocks;
+  const auto adapter = test::random_adapter<float>(config, c.out, c.in, 1);
   ether::EigenContext ctx(1), three(3);
   const ether::PreparedAdapter<Backend> prepared(ctx, adapter);
-  const auto h = adapted ? prepared.reflection(ether::Side::input) : ether::identity<float>(in);
-  const test::DeviceMatrix<Backend, T> x(ctx, test::random_matrix<T>(tokens, in, 2), 3);
-  const test::DeviceMatrix<Backend, T> w(ctx, test::random_matrix<T>(out, in, 3), 5);
-  const auto bias = test::random_matrix<T>(1, out, 4);
+  const auto h_in =
+      c.input ? prepared.reflection(ether::Side::input) : ether::identity<float>(c.in);
+  const auto h_out =
+      c.output ? prepared.reflection(ether::Side::output) : ether::identity<float>(c.out);
+  const test::DeviceMatrix<Backend, S> x(ctx, test::random_matrix<S>(c.tokens, c.in, 2), 3);
+  const test::DeviceMatrix<Backend, S> w(ctx, test::random_matrix<S>(c.out, c.in, 3), 5);
+  const auto bias = test::random_matrix<S>(1, c.out, 4);
   const test::Oracle oracle(adapter, w.values());
-  const Matrix merged = adapted ? oracle.merged() : w.values();
-  for (bool with_bias : {false, true}) {
-    test::DeviceMatrix<Backend, float> y(ctx, tokens, out, 2);
-    const MatrixView<const T> added = with_bias ? MatrixView<const T>(bias) : MatrixView<const T>{};
-    Backend::reflect_gemm(ctx, h, x.const_view(), w.const_view(), added, y.view());
-    const Matrix b = with_bias ? test::to_double(bias) : Matrix(Matrix::Zero(1, out));
-    const Matrix expected = x.values() * merged.transpose() + b.replicate(tokens, 1);
-    const double magnitude = 3 * x.values().norm() * w.values().norm() + expected.norm();
-    const double allowed = test::tolerance<float, float>(2 * in + 10, magnitude, 0);
-    CHECK(test::difference(y.values(), expected, allowed) == "");
-    CHECK(y.surround_untouched());
-    CHECK(test::difference(y.values(), expected - x.values() * merged.transpose() * 0.01,
-                           allowed) != "");
-    const MatrixOf<float> first = y.host();
-    Backend::reflect_gemm(three, h, x.const_view(), w.const_view(), added, y.view());
-    CHECK(test::bit_difference<float>(y.const_view(), first) == "");
-  }
+  Matrix merged = c.input ? oracle.weight_in() : w.values();
+  if (c.output) merged = oracle.h_out() * merged;
+  const Matrix b = c.bias ? test::to_double(bias) : Matrix(Matrix::Zero(1, c.out));
+  const Matrix expected = x.values() * merged.transpose() + b.replicate(c.tokens, 1);
+  const double magnitude = 9 * x.values().norm() * w.values().norm() + expected.norm();
+  const double allowed =
+      test::tolerance<float, T>(2 * c.in + 2 * c.out + 10, magnitude, expected.norm());
+
+  test::DeviceMatrix<Backend, T> y(ctx, c.tokens, c.out, 2);
+  const auto run = [&](ether::EigenContext& context) {
+    const MatrixView<const S> added = c.bias ? MatrixView<const S>(bias) : MatrixView<const S>{};
+    Backend::reflect_gemm(context, h_in, x.const_view(), w.const_view(), h_out, added, y.view());
+  };
+  run(ctx);
+  CHECK(test::difference(y.values(), expected, allowed) == "");
+  CHECK(y.surround_untouched());
+  CHECK(test::difference(y.values(), expected * 1.1, allowed) != "");
+  const MatrixOf<T> first = y.host();
+  run(three);
+  CHECK(test::bit_difference<T>(y.const_view(), first) == "");
 }
 
 }  // namespace
 
-TEST_CASE("products with H in the packing of the tokens") {
-  for (Index tokens : {1, 3, 24, 25, 28, 257, 300})
-    for (Index in : {4, 36, 516})
+TEST_CASE("products with H_in in the packing of the tokens and H_out on finished tiles") {
+  struct Output {
+    Index width, blocks;
+  };
+  // Blocks too long for a tile, of a size that does not suit the kernel, of a tile, some in a tile.
+  const Output outputs[] = {{260, 1}, {37, 1}, {330, 5}, {256, 2}, {96, 2}, {144, 9}};
+  for (Index tokens : {1, 24, 25, 28, 300})
+    for (const auto& o : outputs)
       for (auto variant : {ether::Variant::ether, ether::Variant::ether_plus})
-        for (bool adapted : {true, false}) {
-          check_reflect_gemm<float>(tokens, in, variant, adapted);
-          check_reflect_gemm<Eigen::bfloat16>(tokens, in, variant, adapted);
-        }
+        for (bool input : {false, true})
+          for (bool output : {false, true}) {
+            const Index in = tokens == 25 ? 516 : 36;
+            const bool bias = (tokens + o.blocks + input + output) % 2 == 0;
+            const GemmCase c{tokens, in, o.width, o.blocks, variant, input, output, bias};
+            check_reflect_gemm<float, float>(c);
+            check_reflect_gemm<Eigen::bfloat16, float>(c);
+            check_reflect_gemm<Eigen::bfloat16, Eigen::bfloat16>(c);
+          }
 }
 
 namespace {

@@ -39,12 +39,8 @@ class Frozen {
   /// y = x W^T + b. Overwrites y. Throws shape_error.
   void forward(Context& ctx, MatrixView<const Scalar> x, MatrixView<Scalar> y) const {
     check_forward(x, y);
-    Frame frame(ctx);
-    const auto s = as_wide(frame, y);
-    constexpr bool last = std::is_same_v<Scalar, P>;
-    Backend::reflect_gemm(ctx, ether::identity<P>(x.cols), x, weight(),
-                          last ? bias() : MatrixView<const Scalar>{}, s);
-    if (!last) finish(ctx, s, y);
+    Backend::reflect_gemm(ctx, ether::identity<P>(x.cols), x, weight(), ether::identity<P>(y.cols),
+                          bias(), y);
   }
 
   /// grad_x = grad_y W. Overwrites grad_x, which may be empty: nothing is done then. x is not used.
@@ -90,6 +86,19 @@ class Frozen {
   }
   /// s = z W^T
   void multiply(Context& ctx, View z, MatrixView<P> s) const { weight_.multiply(ctx, z, s); }
+  /// y = x W^T + b by way of s = as_wide() of y, for more than few_rows tokens: what to do with each
+  /// tile of s, in place of `finish`, which brings it into y, is before(finish).
+  template <class Before>
+  void forward_tiles(Context& ctx, MatrixView<const Scalar> x, MatrixView<P> s,
+                     MatrixView<Scalar> y, Before&& before) const {
+    const auto product = [&](const auto& finish) {
+      ether::detail::gemm_blocked<Eigen::RowMajor>(ctx, ether::identity<P>(x.cols), x, weight(), s,
+                                                   false, ether::detail::Widen(), before(finish));
+    };
+    if (std::is_same_v<Scalar, P> && bias_ == nullptr) return product(ether::detail::Keep());
+    const MatrixView<const Scalar> add{bias_, bias_ == nullptr ? 0 : y.rows, y.cols, 0};
+    product(ether::detail::ReflectTiles<P, Scalar, Scalar>{ether::identity<P>(y.cols), s, y, add});
+  }
   /// grad_z = grad_s W
   void multiply_transposed(Context& ctx, View grad_s, MatrixView<P> grad_z) const {
     weight_.multiply_transposed(ctx, grad_s, grad_z);

@@ -8,6 +8,45 @@
 
 namespace bench {
 
+/// s += t B, tile by tile of the product that makes s, while they are in the cache; then y = s + b.
+template <class P, class Then>
+class LowRankTiles {
+ public:
+  static constexpr Index block_size = 1;
+
+  /// t (tokens, rank), b (rank, out), s (tokens, out).
+  LowRankTiles(ether::EigenContext& ctx, ether::EigenContext::Frame& frame, MatrixView<const P> t,
+               MatrixView<const P> b, MatrixView<P> s, const Then& then)
+      : t_(t), b_(b), s_(s), then_(then) {
+    columns_ = ether::detail::gemm_columns<P>(s.cols, block_size);
+    packed_t_ = frame.array<P>(t.rows * t.cols);
+    packed_b_ = frame.array<P>(ctx.threads() * b.rows * columns_);
+    for (Index first = 0; first < t.rows; first += ether::detail::token_tile) {
+      const Index rows = std::min(ether::detail::token_tile, t.rows - first);
+      const typename Blocks::template Source<Eigen::ColMajor> source(t.row(first), t.stride);
+      typename Blocks::PackRight()(packed_t_ + first * t.cols, source, t.cols, rows);
+    }
+  }
+
+  void operator()(Index token, Index tokens, Index column, Index columns, int thread) const {
+    P* const packed_b = packed_b_ + thread * b_.rows * columns_;
+    const typename Blocks::template Source<Eigen::ColMajor> source(b_.row(0) + column, b_.stride);
+    typename Blocks::template PackLeft<Eigen::ColMajor>()(packed_b, source, b_.rows, columns);
+    typename Blocks::Target to(s_.row(token) + column, s_.stride);
+    typename Blocks::Kernel()(to, packed_b, packed_t_ + token * b_.rows, columns, b_.rows, tokens,
+                              P(1));
+    then_(token, tokens, column, columns, thread);
+  }
+
+ private:
+  using Blocks = ether::detail::Blocked<P>;
+  MatrixView<const P> t_, b_;
+  MatrixView<P> s_;
+  Then then_;
+  Index columns_;
+  P *packed_t_, *packed_b_;
+};
+
 /// A (rank, in); B^T (rank, out), since long rows suit all its products. Both wrapped, like W.
 template <class Backend>
 class Lora {
@@ -35,14 +74,27 @@ class Lora {
   /// Overwrites y.
   void forward(Context& ctx, MatrixView<const Scalar> x, MatrixView<Scalar> y) const {
     frozen_.check_forward(x, y);
+    if (y.empty()) return;
     Frame frame(ctx);
-    const View z = Frozen<Backend>::widened(ctx, frame, x);
     const auto s = Frozen<Backend>::as_wide(frame, y);
-    const auto t = down(ctx, frame, z);  // first: the product then finds z in the cache
-    scale(t);
-    frozen_.multiply(ctx, z, s);
-    Backend::gemm(ctx, View(t), b_, false, s, true);
-    frozen_.finish(ctx, s, y);
+    if (x.rows > ether::detail::few_rows) {
+      // A x^T, which has more columns to share among threads than x A^T
+      const auto t_transposed = frame.template matrix<P>(rank(), x.rows);
+      Backend::gemm(ctx, a_, x, true, t_transposed, false);
+      const auto t = transposed(frame, t_transposed);
+      scale(t);
+      frozen_.forward_tiles(ctx, x, s, y, [&](const auto& finish) {
+        return LowRankTiles(ctx, frame, View(t), b_, s, finish);
+      });
+    } else {
+      const View z = Frozen<Backend>::widened(ctx, frame, x);
+      const auto t = frame.template matrix<P>(x.rows, rank());
+      Backend::gemm(ctx, z, a_, true, t, false);
+      scale(t);
+      frozen_.multiply(ctx, z, s);
+      Backend::gemm(ctx, View(t), b_, false, s, true);
+      frozen_.finish(ctx, s, y);
+    }
   }
 
   /// Overwrites grad_x where it is not empty; adds to grad_a (rank, in), grad_b (rank, out).
@@ -90,13 +142,6 @@ class Lora {
   }
 
  private:
-  /// x A^T (tokens, rank). Of many tokens as A x^T, which has more columns to share among threads.
-  MatrixView<P> down(Context& ctx, Frame& frame, View x) const {
-    const bool many = x.rows > ether::detail::few_rows;
-    const auto t = frame.template matrix<P>(many ? rank() : x.rows, many ? x.rows : rank());
-    Backend::gemm(ctx, many ? a_ : x, many ? x : a_, true, t, false);
-    return many ? transposed(frame, t) : t;
-  }
   void scale(MatrixView<P> t) const {
     for (Index i = 0; i < t.rows; ++i)
       for (Index k = 0; k < t.cols; ++k) t(i, k) *= scale_;

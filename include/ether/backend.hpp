@@ -53,10 +53,10 @@
 ///                MatrixView<T> out)
 ///       out = H_out in H_in, rounded once. In place allowed.
 ///
-///   reflect_gemm(ctx, Reflection h, MatrixView<const Scalar> x, MatrixView<const Scalar> w,
-///                MatrixView<const Scalar> bias, MatrixView<Intermediate> y)
-///       y (m, n) = (x H) w^T + bias with x (m, k), w (n, k); bias (1, n) or of 0 rows. All rows
-///       see one H: h.step is 0.
+///   reflect_gemm(ctx, Reflection h_in, MatrixView<const Scalar> x, MatrixView<const Scalar> w,
+///                Reflection h_out, MatrixView<const Scalar> bias, MatrixView<T> y)
+///       y (m, n) = (x H_in) w^T H_out + bias with x (m, k), w (n, k); bias (1, n) or of 0 rows; T
+///       is Scalar or Intermediate, rounded once. All rows see one H_in: h_in.step is 0.
 ///
 ///   reflect_with_grad(ctx, Reflection h, MatrixView<const Scalar> t,
 ///                     MatrixView<const Intermediate> r, MatrixView<Scalar> out,
@@ -151,8 +151,8 @@ using reflect_both_t = decltype(B::reflect_both(Probe::ctx(), Probe::h(), Probe:
 template <class B, class Probe = BackendProbe<B>>
 using reflect_gemm_t = decltype(B::reflect_gemm(
     Probe::ctx(), Probe::h(), Probe::template view<const typename Probe::S>(),
-    Probe::template view<const typename Probe::S>(),
-    Probe::template view<const typename Probe::S>(), Probe::template view<typename Probe::I>()));
+    Probe::template view<const typename Probe::S>(), Probe::h(),
+    Probe::template view<const typename Probe::S>(), Probe::template view<typename Probe::S>()));
 template <class B, class Probe = BackendProbe<B>>
 using reflect_with_grad_t = decltype(B::reflect_with_grad(
     Probe::ctx(), Probe::h(), Probe::template view<const typename Probe::S>(),

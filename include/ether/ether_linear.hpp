@@ -51,13 +51,15 @@ class EtherLinear {
     detail::check_disjoint("x", x, "y", y);
     check_beside_weight("y", y);
     if (y.empty()) return;
-    Frame frame(ctx);
+    const auto h_in = prepared_.reflection(Side::input);
     const auto h_out = prepared_.reflection(Side::output);
+    if constexpr (fuses)
+      if (h_in.step == 0)
+        return Backend::reflect_gemm(ctx, h_in, x, weight_.dense(), h_out, bias(), y);
+    Frame frame(ctx);
     const MatrixView<Intermediate> s = as_intermediate(frame, y);
-    const bool with_bias =
-        fuses && same_type && h_out.terms() == 0 && prepared_.reflection(Side::input).step == 0;
-    product(ctx, frame, x, with_bias ? bias() : MatrixView<const Scalar>{}, s);
-    if (!with_bias && (h_out.terms() != 0 || bias_ != nullptr || !same_type))
+    product(ctx, frame, x, s);
+    if (h_out.terms() != 0 || bias_ != nullptr || !same_type)
       Backend::reflect(ctx, h_out, View(s), y, bias());
   }
 
@@ -116,7 +118,7 @@ class EtherLinear {
       input_backward(ctx, frame, x, reflected(ctx, frame, h_out, grad_y), grad_x, grads_input);
     if (h_out.terms() != 0) {
       const auto s = frame.template matrix<Intermediate>(x.rows, out_features());
-      product(ctx, frame, x, {}, s);
+      product(ctx, frame, x, s);
       Backend::reflect_grad(ctx, h_out, View(s), grad_y, grads_output);
     }
   }
@@ -157,7 +159,7 @@ class EtherLinear {
   /// Whether output_grad may use W: only where W and its product are ours.
   static constexpr bool regroups =
       std::is_same_v<Weight, DenseWeight<Backend>> && std::is_same_v<Parameter, Intermediate>;
-  /// Whether H_in is applied within the product.
+  /// Whether H_in and H_out are applied within the product.
   static constexpr bool fuses =
       std::is_same_v<Weight, DenseWeight<Backend>> && detail::has<detail::reflect_gemm_t, Backend>;
 
@@ -206,12 +208,14 @@ class EtherLinear {
     }
   }
 
-  /// s = x H_in W^T + added, which has no rows unless `fuses` and the rows of W share one H_in.
+  /// s = x H_in W^T.
   void product(Context& ctx, Frame& frame, MatrixView<const Scalar> x,
-               [[maybe_unused]] MatrixView<const Scalar> added, MatrixView<Intermediate> s) const {
+               MatrixView<Intermediate> s) const {
     const auto h = prepared_.reflection(Side::input);
     if constexpr (fuses)
-      if (h.step == 0) return Backend::reflect_gemm(ctx, h, x, weight_.dense(), added, s);
+      if (h.step == 0)
+        return Backend::reflect_gemm(ctx, h, x, weight_.dense(),
+                                     identity<Parameter>(out_features()), {}, s);
     if (h.step == 0) {
       weight_.multiply(ctx, reflected(ctx, frame, h, x), s);
     } else if constexpr (has_slices) {

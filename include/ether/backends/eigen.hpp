@@ -11,6 +11,7 @@
 #include <ether/backends/eigen/gemm_project.hpp>
 #include <ether/backends/eigen/merge.hpp>
 #include <ether/backends/eigen/reflect.hpp>
+#include <ether/backends/eigen/reflect_gemm.hpp>
 #include <ether/backends/eigen/reflect_grad.hpp>
 
 namespace ether {
@@ -80,10 +81,12 @@ struct EigenBackend {
                    : detail::gemm_project<2>(ctx, a, w, c, h, q, p, sums);
   }
 
-  static void reflect_gemm(Context& ctx, const Reflection<Parameter>& h, MatrixView<const Scalar> x,
-                           MatrixView<const Scalar> w, MatrixView<const Scalar> bias,
-                           MatrixView<Intermediate> y) {
-    detail::reflect_gemm(ctx, h, x, w, bias, y);
+  template <class B>
+  static void reflect_gemm(Context& ctx, const Reflection<Parameter>& h_in,
+                           MatrixView<const Scalar> x, MatrixView<const Scalar> w,
+                           const Reflection<Parameter>& h_out, MatrixView<const Scalar> bias,
+                           MatrixView<B> y) {
+    detail::reflect_gemm(ctx, h_in, x, w, h_out, bias, y);
   }
 
   template <class A, class B, class C>

@@ -75,17 +75,20 @@ struct Operations {
     cuda::project_grad(ctx.launch(), h, sums, grads);
   }
 
-  static void reflect_gemm(Context& ctx, const H& h, View<const T> x, View<const T> w,
-                           View<const T> bias, View<T> y) {
+  static void reflect_gemm(Context& ctx, const H& h_in, View<const T> x, View<const T> w,
+                           const H& h_out, View<const T> bias, View<T> y) {
     if (x.rows == 0) return;
-    if (ctx.fused_gemv() && reflect_gemv(ctx.launch(), h, x, w, bias.data, y)) return;
-    typename Context::Frame frame(ctx);
-    if (h.terms() != 0) {
-      const auto z = frame.template matrix<T>(x.rows, x.cols);
-      reflect(ctx, h, x, z, View<const T>{});
-      x = z;
+    const auto added = h_out.terms() == 0 ? bias : View<const T>{};
+    if (!ctx.fused_gemv() || !reflect_gemv(ctx.launch(), h_in, x, w, added.data, y)) {
+      typename Context::Frame frame(ctx);
+      if (h_in.terms() != 0) {
+        const auto z = frame.template matrix<T>(x.rows, x.cols);
+        reflect(ctx, h_in, x, z, View<const T>{});
+        x = z;
+      }
+      Backend::gemm_bias(ctx, x, w, added, y);
     }
-    Backend::gemm_bias(ctx, x, w, bias, y);
+    if (h_out.terms() != 0) reflect(ctx, h_out, View<const T>(y), y, bias);
   }
 
  private:

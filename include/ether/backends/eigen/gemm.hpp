@@ -1,16 +1,18 @@
 #pragma once
 
-/// The product on the CPU: c (m, n) (+)= a (m, k) b^T with b (n, k), or a b with b (k, n); and
-/// the same with a H for a.
+/// The product on the CPU: c (m, n) (+)= a (m, k) b^T with b (n, k), or a b with b (k, n).
 ///
 /// Few rows of a (gemm_few.hpp): bound by reading b, which Eigen reads with one thread.
 /// More: Eigen's packing and its kernel, under a loop of ours. Ours, because Eigen's own cuts the
 /// work by the number of threads, which changes sums, allocates at each call, and multiplies 16-bit
-/// types one by one. Here tiles depend on the shape alone, and a tile of b is widened as it is
-/// packed.
+/// types one by one. Here tiles depend on the shape alone, a tile of b is widened as it is packed,
+/// and what comes before and after the product is done while its data is in the cache: see
+/// reflect_gemm.hpp and gemm_project.hpp.
 
 #include <ether/backends/eigen/gemm_few.hpp>
 #include <ether/backends/eigen/reflect.hpp>
+
+#include <numeric>
 
 namespace ether::detail {
 
@@ -31,12 +33,16 @@ struct Blocked {
       Eigen::internal::gebp_kernel<P, P, Index, Target, Traits::mr, Traits::nr, false, false>;
 };
 
-/// Rows of b^T in one task of gemm_blocked: enough of them to reuse the packed tokens, and enough
-/// tasks.
+/// Columns of c in one task of gemm_blocked, a multiple of `block`: enough of them to reuse the
+/// packed tokens, few enough that a tile of c stays in the second-level cache, and enough tasks.
+/// 0 where no such number suits the kernel.
 template <class P>
-Index gemm_row_tile(Index rows) {
-  constexpr Index unit = Blocked<P>::Traits::LhsProgress;
-  return std::clamp<Index>((rows / 16 + unit - 1) / unit * unit, 2 * unit, 12 * unit);
+Index gemm_columns(Index cols, Index block) {
+  constexpr Index unit = Blocked<P>::Traits::LhsProgress, least = 2 * unit, most = 512 / sizeof(P);
+  const Index step = std::lcm(unit, block), most_steps = most / step;
+  const auto steps_for = [&](Index columns) { return (columns + step - 1) / step; };
+  return step *
+         std::clamp(steps_for(cols / 16), std::min(steps_for(least), most_steps), most_steps);
 }
 
 /// How gemm_blocked gets a tile of b in P: as it is, or widened into `wide`.
@@ -73,11 +79,7 @@ void pack_tokens(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> 
     if constexpr (std::is_same_v<A, P>) from = rows;
     if (!as_it_is) {
       const auto to = scratch.middle_rows(thread * group, rows.rows);
-      with_terms(h.terms(), [&](auto terms) {
-        update_range<decltype(terms)::value, 0, false>(h, 0, rows.rows, 0, h.blocks, rows, to,
-                                                       MatrixView<const P>{}, MatrixView<const P>{},
-                                                       [](Index, int) { return P(0); });
-      });
+      reflect_tile(h, rows, to, MatrixView<const P>{});
       from = to;
     }
     for (Index k = 0; k < a.cols; k += depth_tile) {
@@ -88,47 +90,51 @@ void pack_tokens(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> 
   });
 }
 
-/// c = a H op(b) + bias, bias (1, n) in P or null; or, `accumulate`, c += a H op(b). Order: RowMajor
-/// for b (n, k), ColMajor for b (k, n). `stage` is used as Widen is, for the first tokens; a task is
-/// a run of columns of c.
-template <int Order, class P, class A, class B, class Stage>
+/// What gemm_blocked does with a finished tile of c: nothing.
+struct Keep {
+  static constexpr Index block_size = 1;
+  void operator()(Index /*token*/, Index /*tokens*/, Index /*column*/, Index /*columns*/,
+                  int /*thread*/) const {}
+};
+
+/// c (+)= a H op(b). Order: RowMajor for b (n, k), ColMajor for b (k, n). A task is a run of columns
+/// of c; `stage` is used as Widen is, for the first tokens; `finish` as Keep is, on whole blocks of
+/// finish.block_size columns.
+template <int Order, class P, class A, class B, class Stage, class Finish>
 void gemm_blocked(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> a,
-                  MatrixView<const B> b, const P* bias, MatrixView<P> c, bool accumulate,
-                  const Stage& stage) {
+                  MatrixView<const B> b, MatrixView<P> c, bool accumulate, const Stage& stage,
+                  const Finish& finish) {
   using Blocks = Blocked<P>;
   constexpr bool transpose_b = Order == Eigen::RowMajor;
-  const Index depth = a.cols, row_tile = gemm_row_tile<P>(c.cols);
-  const Index row_tasks = (c.cols + row_tile - 1) / row_tile;
+  const Index depth = a.cols, width = gemm_columns<P>(c.cols, finish.block_size);
+  const Index tasks = (c.cols + width - 1) / width;
 
   EigenContext::Frame frame(ctx);
   P* const packed_a = frame.array<P>(depth * std::min(token_tile, a.rows));
-  const Index tile_size = row_tile * depth_tile;
+  const Index tile_size = width * depth_tile;
   P* const scratch = frame.array<P>(ctx.threads() * 2 * tile_size);
 
   for (Index token = 0; token < a.rows; token += token_tile) {
     const Index tokens = std::min(token_tile, a.rows - token);
     pack_tokens(ctx, h, a.middle_rows(token, tokens), packed_a);
-    ctx.parallel_for(row_tasks, tokens * depth * c.cols, [&](Index task, int thread) {
-      const Index row = task * row_tile, rows = std::min(row_tile, c.cols - row);
+    ctx.parallel_for(tasks, tokens * depth * c.cols, [&](Index task, int thread) {
+      const Index column = task * width, columns = std::min(width, c.cols - column);
       P* const packed_b = scratch + thread * 2 * tile_size;
       P* const wide = packed_b + tile_size;
-      for (Index t = token; t < token + tokens && !accumulate; ++t) {
-        if (bias == nullptr)
-          std::fill_n(c.row(t) + row, rows, P(0));
-        else
-          std::copy_n(bias + row, rows, c.row(t) + row);
-      }
-      typename Blocks::Target to(c.row(token) + row, c.stride);
+      for (Index t = token; t < token + tokens && !accumulate; ++t)
+        std::fill_n(c.row(t) + column, columns, P(0));
+      typename Blocks::Target to(c.row(token) + column, c.stride);
       for (Index k = 0; k < depth; k += depth_tile) {
         const Index ks = std::min(depth_tile, depth - k);
         const MatrixView<const B> tile =
-            transpose_b ? b.block(row, k, rows, ks) : b.block(k, row, ks, rows);
+            transpose_b ? b.block(column, k, columns, ks) : b.block(k, column, ks, columns);
         const MatrixView<const P> from =
-            token == 0 ? stage(task, k, row, tile, wide) : Widen()(task, k, row, tile, wide);
+            token == 0 ? stage(task, k, column, tile, wide) : Widen()(task, k, column, tile, wide);
         typename Blocks::template PackLeft<Order>()(
-            packed_b, typename Blocks::template Source<Order>(from.data, from.stride), ks, rows);
-        typename Blocks::Kernel()(to, packed_b, packed_a + k * tokens, rows, ks, tokens, P(1));
+            packed_b, typename Blocks::template Source<Order>(from.data, from.stride), ks, columns);
+        typename Blocks::Kernel()(to, packed_b, packed_a + k * tokens, columns, ks, tokens, P(1));
       }
+      finish(token, tokens, column, columns, thread);
     });
   }
 }
@@ -142,36 +148,9 @@ void gemm(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, bool 
   else if (a.rows <= few_rows)
     gemm_few(ctx, a, b, c, accumulate);
   else if (transpose_b)
-    gemm_blocked<Eigen::RowMajor, P>(ctx, identity<P>(a.cols), a, b, nullptr, c, accumulate,
-                                     Widen());
+    gemm_blocked<Eigen::RowMajor>(ctx, identity<P>(a.cols), a, b, c, accumulate, Widen(), Keep());
   else
-    gemm_blocked<Eigen::ColMajor, P>(ctx, identity<P>(a.cols), a, b, nullptr, c, accumulate,
-                                     Widen());
-}
-
-/// y = (x H) w^T + bias, see backend.hpp.
-template <class P, class T>
-void reflect_gemm(EigenContext& ctx, const Reflection<P>& h, MatrixView<const T> x,
-                  MatrixView<const T> w, MatrixView<const T> bias, MatrixView<P> y) {
-  if (y.empty()) return;
-  EigenContext::Frame frame(ctx);
-  if (x.rows > few_rows) {
-    const auto wide_bias = frame.matrix<P>(bias.rows, bias.cols);
-    if (bias.rows != 0) convert<P>(bias.data, bias.cols, wide_bias.data);
-    return gemm_blocked<Eigen::RowMajor>(ctx, h, x, w, bias.rows == 0 ? nullptr : wide_bias.data, y,
-                                         false, Widen());
-  }
-  MatrixView<const P> z;
-  if constexpr (std::is_same_v<T, P>) z = x;
-  if (!std::is_same_v<T, P> || h.terms() != 0) {
-    const auto to = frame.matrix<P>(x.rows, x.cols);
-    reflect_rows(ctx, h, x, to, MatrixView<const P>{});
-    z = to;
-  }
-  gemm_few_transposed(ctx, z, w, y, false);
-  if (bias.rows != 0)  // stride 0: the same for every row
-    reflect_rows(ctx, identity<P>(y.cols), MatrixView<const P>(y), y,
-                 MatrixView<const T>{bias.data, 1, bias.cols, 0});
+    gemm_blocked<Eigen::ColMajor>(ctx, identity<P>(a.cols), a, b, c, accumulate, Widen(), Keep());
 }
 
 }  // namespace ether::detail

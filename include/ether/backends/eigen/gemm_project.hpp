@@ -51,7 +51,8 @@ template <int Terms, class P, class B>
 void gemm_project(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> w, MatrixView<P> c,
                   const Reflection<P>& h, MatrixView<const P> q, MatrixView<P> p,
                   MatrixView<P> sums) {
-  const Index row_tile = gemm_row_tile<P>(w.cols), tasks = (w.cols + row_tile - 1) / row_tile;
+  const Index width = gemm_columns<P>(w.cols, Keep::block_size);
+  const Index tasks = (w.cols + width - 1) / width;
   EigenContext::Frame frame(ctx);
   const MatrixView<P> partial = frame.matrix<P>(tasks * Terms, w.rows);  // sums of a run of columns
   for (Index i = 0; i < p.rows; ++i) std::fill_n(p.row(i), p.cols, P(0));
@@ -74,7 +75,7 @@ void gemm_project(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> 
     }
     return MatrixView<const P>{wide, tile.rows, tile.cols};
   };
-  gemm_blocked<Eigen::ColMajor, P>(ctx, identity<P>(a.cols), a, w, nullptr, c, false, stage);
+  gemm_blocked<Eigen::ColMajor>(ctx, identity<P>(a.cols), a, w, c, false, stage, Keep());
 
   for (Index k = 0; k < Terms; ++k) {
     std::copy_n(partial.row(k), w.rows, sums.row(k));

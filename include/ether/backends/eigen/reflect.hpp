@@ -151,6 +151,17 @@ void update_range(const Reflection<P>& h, Index row, Index row_end, Index chunk,
   }
 }
 
+/// out = in H + add, by the calling thread, for data in its cache.
+template <class P, class A, class B, class C>
+void reflect_tile(const Reflection<P>& h, MatrixView<const A> in, MatrixView<B> out,
+                  MatrixView<const C> add) {
+  with_terms(h.terms(), [&](auto terms) {
+    update_range<decltype(terms)::value, 0, false>(h, 0, in.rows, 0, h.blocks, in, out, add,
+                                                   MatrixView<const P>{},
+                                                   [](Index, int) { return P(0); });
+  });
+}
+
 template <int Dots, bool Stream, class P, class A, class B, class C>
 void reflect_rows(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> in,
                   MatrixView<B> out, MatrixView<const C> add) {

@@ -1,0 +1,64 @@
+#pragma once
+
+/// The product with a transform before and after it, each on data that is in the cache anyway: H_in
+/// as the tokens are packed, H_out on finished tiles. See reflect_gemm in backend.hpp.
+
+#include <ether/backends/eigen/gemm.hpp>
+
+namespace ether::detail {
+
+/// y = s H + add, tile by tile, for blocks that are not longer; as gemm_blocked's `finish`.
+template <class P, class T, class C>
+struct ReflectTiles {
+  Reflection<P> h;  // diagonal
+  MatrixView<const P> s;
+  MatrixView<T> y;  // may be s
+  MatrixView<const C> add;
+  Index block_size = h.terms() == 0 ? 1 : h.block_size;
+
+  void operator()(Index token, Index tokens, Index column, Index columns, int /*thread*/) const {
+    const auto some = h.terms() == 0 ? identity<P>(columns)
+                                     : h.middle_blocks(column / block_size, columns / block_size);
+    reflect_tile(some, s.block(token, column, tokens, columns),
+                 y.block(token, column, tokens, columns),
+                 add.rows == 0 ? add : add.block(token, column, tokens, columns));
+  }
+};
+
+/// y = (x H_in) w^T H_out + bias, see backend.hpp.
+template <class P, class S, class T>
+void reflect_gemm(EigenContext& ctx, const Reflection<P>& h_in, MatrixView<const S> x,
+                  MatrixView<const S> w, const Reflection<P>& h_out, MatrixView<const S> bias,
+                  MatrixView<T> y) {
+  if (y.empty()) return;
+  EigenContext::Frame frame(ctx);
+  MatrixView<P> s;
+  if constexpr (std::is_same_v<T, P>)
+    s = y;
+  else
+    s = frame.matrix<P>(y.rows, y.cols);
+  const MatrixView<const S> add{bias.data, bias.rows == 0 ? 0 : y.rows, y.cols, 0};
+  const bool is_last = std::is_same_v<T, P> && h_out.terms() == 0 && bias.rows == 0;
+
+  if (x.rows > few_rows) {
+    const auto product = [&](const auto& finish) {
+      gemm_blocked<Eigen::RowMajor>(ctx, h_in, x, w, s, false, Widen(), finish);
+    };
+    const ReflectTiles<P, T, S> reflect_tiles{h_out, s, y, add};
+    if (!is_last && gemm_columns<P>(s.cols, reflect_tiles.block_size) != 0)
+      return product(reflect_tiles);
+    product(Keep());
+  } else {
+    MatrixView<const P> z;
+    if constexpr (std::is_same_v<S, P>) z = x;
+    if (!std::is_same_v<S, P> || h_in.terms() != 0) {
+      const auto to = frame.matrix<P>(x.rows, x.cols);
+      reflect_rows(ctx, h_in, x, to, MatrixView<const P>{});
+      z = to;
+    }
+    gemm_few_transposed(ctx, z, w, s, false);
+  }
+  if (!is_last) reflect_rows(ctx, h_out, MatrixView<const P>(s), y, add);
+}
+
+}  // namespace ether::detail
