@@ -26,14 +26,28 @@ double gradient_tolerance(Index tokens, Index width) {
 }  // namespace
 
 template <class T>
+void check_rows(Session& s, const std::string& what, const T* w, Index out, Index in,
+                const RowOracle& oracle, const T* x, const T* y, Index tokens) {
+  const std::vector<Index> rows = sampled(tokens);
+  const std::vector<double> x_rows = download_rows(s, x, in, rows);
+  std::vector<double> z = x_rows;
+  if (oracle.before) oracle.before(z);
+  std::vector<double> expected = reference_product(s, z, w, out, in, false);
+  if (oracle.behind) oracle.behind(x_rows, expected);
+  check_close(what, download_rows(s, y, out, rows), expected, tolerance<T>(in));
+}
+
+template <class T>
 void check_forward(Session& s, const std::string& what, const T* w, Index out, Index in,
                    const Adapter<float>* adapter, const T* x, const T* y, Index tokens) {
-  const std::vector<Index> rows = sampled(tokens);
-  std::vector<double> z = download_rows(s, x, in, rows);
-  if (adapter != nullptr) apply_rows(HostReflection(*adapter, Side::input), z, in);
-  std::vector<double> expected = reference_product(s, z, w, out, in, false);
-  if (adapter != nullptr) apply_rows(HostReflection(*adapter, Side::output), expected, out);
-  check_close(what, download_rows(s, y, out, rows), expected, tolerance<T>(in));
+  RowOracle oracle;
+  if (adapter != nullptr) {
+    oracle.before = [&](auto& z) { apply_rows(HostReflection(*adapter, Side::input), z, in); };
+    oracle.behind = [&](const auto&, auto& product) {
+      apply_rows(HostReflection(*adapter, Side::output), product, out);
+    };
+  }
+  check_rows(s, what, w, out, in, oracle, x, y, tokens);
 }
 
 template <class T>
@@ -114,6 +128,8 @@ void check_backward(Session& s, const std::string& what, const T* w, Index out, 
 
 // clang-format off
 #define ETHER_BENCH_CHECKS(T)                                                                    \
+  template void check_rows<T>(Session&, const std::string&, const T*, Index, Index,              \
+                              const RowOracle&, const T*, const T*, Index);                      \
   template void check_forward<T>(Session&, const std::string&, const T*, Index, Index,           \
                                  const Adapter<float>*, const T*, const T*, Index);              \
   template void check_merge<T>(Session&, const std::string&, const T*, Index, Index,             \

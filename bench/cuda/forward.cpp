@@ -19,23 +19,6 @@ std::optional<double> goal_of(Index out, Index tokens, Sides sides) {
   return {};
 }
 
-template <class T>
-Contestant forward_contestant(Session& s, const std::string& name, const Weights<T>& w,
-                              const Layers<T>& layers, const Adapter<float>& adapter, const T* x,
-                              const DeviceArray<T>& y, Index tokens, Path path) {
-  Contestant c = product_contestant(s, w, x, y, tokens, name);
-  T* const to = y.data();
-  c.enqueue = [&s, &w, &layers, x, to, tokens, path](int call) {
-    s.take(path);
-    layers[call].forward(s.ctx, MatrixView<const T>(x, tokens, w.in),
-                         MatrixView<T>(to, tokens, w.out));
-  };
-  c.check = [&s, &w, &adapter, x, to, tokens, name] {
-    check_forward(s, name, w.last(), w.out, w.in, &adapter, x, to, tokens);
-  };
-  return c;
-}
-
 /// One adapter, every number of tokens, every path.
 template <class T>
 void paths_table(Session& s, Sides sides) {

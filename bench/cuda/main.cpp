@@ -80,6 +80,7 @@ void all_tables(Session& s) {
   make("errors", errors_table<T>);
   make("product", product_table<T>);
   make("forward", forward_tables<T>);
+  make("baselines", baselines_table<T>);
   make("transform", transform_table<T>);
   make("norm", norm_table<T>);
   make("merge", merge_table<T>);

@@ -11,9 +11,9 @@ bool Options::wants(const std::string& table) const {
 }
 
 const std::vector<std::string>& table_names() {
-  static const std::vector<std::string> names = {"errors",    "product",  "forward",
-                                                 "transform", "norm",     "merge",
-                                                 "backward",  "adapters", "layer"};
+  static const std::vector<std::string> names = {"errors",    "product", "forward", "baselines",
+                                                 "transform", "norm",    "merge",   "backward",
+                                                 "adapters",  "layer"};
   return names;
 }
 

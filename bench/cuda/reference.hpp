@@ -5,6 +5,7 @@
 
 #include "session.hpp"
 
+#include <functional>
 #include <stdexcept>
 
 namespace bench {
@@ -62,7 +63,19 @@ template <class T>
 std::vector<double> download_rows(const Session& s, const T* from, Index cols,
                                   const std::vector<Index>& rows);
 
-/// All out elements of sampled tokens of y = ((x H_in) w^T) H_out; no H where `adapter` is null.
+/// What a method does to the rows of a frozen product: y = behind(x, before(x) w^T), where `before`
+/// changes rows of x (rows, in), `behind` rows of y (rows, out). Empty: nothing.
+struct RowOracle {
+  std::function<void(std::vector<double>& x)> before = {};
+  std::function<void(const std::vector<double>& x, std::vector<double>& y)> behind = {};
+};
+
+/// All out elements of sampled tokens of y.
+template <class T>
+void check_rows(Session& s, const std::string& what, const T* w, Index out, Index in,
+                const RowOracle& oracle, const T* x, const T* y, Index tokens);
+
+/// The same for y = ((x H_in) w^T) H_out; no H where `adapter` is null.
 template <class T>
 void check_forward(Session& s, const std::string& what, const T* w, Index out, Index in,
                    const Adapter<float>* adapter, const T* x, const T* y, Index tokens);

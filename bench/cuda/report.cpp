@@ -60,6 +60,10 @@ std::vector<Column> columns(const Table& table, double copy_rate) {
                    return copy_rate > 0 ? positive(rate(r.bytes, r) / copy_rate, 2) : "";
                  }});
   all.push_back({"TFLOP/s", [=](const Row& r) { return positive(rate(r.flops, r) * 1e-12, 1); }});
+  for (std::size_t i = 0; i < table.more.size(); ++i)
+    all.push_back({table.more[i].name, [i, &number = table.more[i]](const Row& r) {
+                     return i < r.more.size() ? fixed(r.more[i], number.digits) : std::string();
+                   }});
   all.push_back(
       {table.metric, [](const Row& r) { return r.metric ? fixed(*r.metric, 3) : std::string(); }});
   all.push_back({"goal", [&table](const Row& r) {
@@ -137,6 +141,8 @@ std::string Report::json() const {
         r["seconds"] = {{"median", row.time.median}, {"p10", row.time.p10}, {"p90", row.time.p90}};
       if (row.bytes > 0) r["bytes"] = row.bytes;
       if (row.flops > 0) r["flops"] = row.flops;
+      for (std::size_t i = 0; i < row.more.size() && i < table.more.size(); ++i)
+        r[table.more[i].name] = row.more[i];
       if (row.metric) r["metric"] = *row.metric;
       if (row.goal && row.metric) {
         r["goal"] = *row.goal;

@@ -19,6 +19,7 @@ struct Row {
   double flops = 0;
   std::optional<double> metric;  ///< what the table's goal is about
   std::optional<double> goal;
+  std::vector<double> more = {};  ///< of Table::more
 };
 
 struct Table {
@@ -26,6 +27,11 @@ struct Table {
   std::vector<std::string> label_names;
   std::string metric;          ///< what Row::metric is
   bool goal_at_least = false;  ///< else the goal is at most so much
+  struct Number {
+    std::string name;
+    int digits;  ///< behind the point
+  };
+  std::vector<Number> more = {};  ///< columns of numbers before the metric's
   std::vector<Row> rows = {};
 };
 

@@ -16,6 +16,8 @@ void product_table(Session& s);
 template <class T>
 void forward_tables(Session& s);
 template <class T>
+void baselines_table(Session& s);
+template <class T>
 void transform_table(Session& s);
 template <class T>
 void norm_table(Session& s);
@@ -61,6 +63,24 @@ Contestant product_contestant(Session& s, const Weights<T>& w, const T* x, const
   };
   c.check = [&s, &w, x, to, tokens, name] {
     check_forward(s, name, w.last(), w.out, w.in, nullptr, x, to, tokens);
+  };
+  return c;
+}
+
+/// A layer's forward pass by one path.
+template <class T>
+Contestant forward_contestant(Session& s, const std::string& name, const Weights<T>& w,
+                              const Layers<T>& layers, const Adapter<float>& adapter, const T* x,
+                              const DeviceArray<T>& y, Index tokens, Path path = {}) {
+  Contestant c = product_contestant(s, w, x, y, tokens, name);
+  T* const to = y.data();
+  c.enqueue = [&s, &w, &layers, x, to, tokens, path](int call) {
+    s.take(path);
+    layers[call].forward(s.ctx, MatrixView<const T>(x, tokens, w.in),
+                         MatrixView<T>(to, tokens, w.out));
+  };
+  c.check = [&s, &w, &adapter, x, to, tokens, name] {
+    check_forward(s, name, w.last(), w.out, w.in, &adapter, x, to, tokens);
   };
   return c;
 }

@@ -1,6 +1,8 @@
 // Every barrier and every shuffle of every kernel is needed, and the emulator sees it if one is
 // missing: the launch throws, or the result is another.
 
+#include "../../bench/cuda/block_product.cuh"
+#include "../../bench/cuda/householder_chain.cuh"
 #include "cuda/kernels.hpp"
 
 #include <functional>
@@ -104,6 +106,22 @@ Matrix norm(Index terms, Index blocks, Index size, const Place& place) {
   return z.values();
 }
 
+Matrix chain(Index count, Index rank, Index width, const Place& place) {
+  const Placed<float> unit(random_matrix<float>(rank, width, 1), place);
+  const Placed<float> x(random_matrix<float>(count, width, 2), place), z(count, width, place);
+  const bool done = bench::householder_chain<float>(device(1), unit.read(), x.read(), z.view());
+  REQUIRE(done);
+  return z.values();
+}
+
+template <class T>
+Matrix blocks(Index count, int processors) {
+  const Placed<T> h(random_matrix<T>(64, 32, 1)), x(random_matrix<T>(count, 64, 2)), z(count, 64);
+  const bool done = bench::block_product<T>(device(processors), h.read(), x.read(), z.view());
+  REQUIRE(done);
+  return z.values();
+}
+
 }  // namespace
 
 TEST_CASE("reflect_rows needs its barriers and shuffles") {
@@ -178,4 +196,15 @@ TEST_CASE("rms_norm_reflect needs its barrier and shuffles") {
       check_faults([=] { return norm<float>(terms, 3, 300, place); }, 1, 5 * (terms + 1));
       check_faults([=] { return norm<bfloat16>(terms, 1, 2600, place); }, 1, 5 * (terms + 1));
     }
+}
+
+TEST_CASE("householder_chain needs its barriers and shuffles") {
+  check_faults([] { return chain(2, 3, 1300, vectors); }, 3, 3 * 5);
+  check_faults([] { return chain(2, 3, 300, odd_pointer); }, 3, 3 * 5);
+  check_faults([] { return chain(7, 2, 1300, vectors); }, 2, 2 * 5 * 3);  // three rows together
+}
+
+TEST_CASE("block_product needs its barrier") {
+  check_faults([] { return blocks<float>(20, 1); }, 1, 0);
+  check_faults([] { return blocks<bfloat16>(20, 132); }, 1, 0);
 }
