@@ -9,45 +9,39 @@
 
 namespace test {
 
-/// Gradients of one side against the oracle's. The sums behind them are over tokens of
-/// (ŵ.t) r + (ŵ.r) t, at most 2 |t_b| |r_b| for each block, then divided by the vector's length.
+/// The oracle's gradients of one side, and what they allow; found once, as they take long.
+struct ExpectedGrads {
+  Side side;
+  Matrix values;
+  Oracle::GradMagnitude magnitude{};
+  Index roundings;
+
+  ExpectedGrads(const Oracle& oracle, Side side_, const Matrix& x, const Matrix& grad_y)
+      : side(side_),
+        values(oracle.grad(side, x, grad_y)),
+        roundings(x.rows() + oracle.in() + oracle.out()) {
+    if (values.rows() != 0) magnitude = oracle.grad_magnitude(side, x, grad_y);
+  }
+};
+
+/// Gradients of one side against `times` the oracle's.
 template <class Backend, class P = typename Backend::Parameter>
-void check_grads(const Adapter<P>& grads, const Oracle& oracle, Side side, const Matrix& x,
-                 const Matrix& grad_y, double times) {
-  const Matrix& raw = side == Side::input ? oracle.input : oracle.output;
-  if (raw.rows() == 0) {
-    CHECK(grads.parameters(side).rows == 0);
+void check_grads(const Adapter<P>& grads, const ExpectedGrads& once, double times) {
+  const Matrix expected = times * once.values;
+  if (expected.rows() == 0) {
+    CHECK(grads.parameters(once.side).rows == 0);
     return;
   }
-  const Matrix expected =
-      times * (side == Side::input ? oracle.grad_input(x, grad_y) : oracle.grad_output(x, grad_y));
-  const Matrix t = side == Side::input ? x : Matrix(x * oracle.weight_in().transpose());
-  const Matrix r = side == Side::input ? Matrix(grad_y * oracle.h_out() * oracle.weight) : grad_y;
-  const Index blocks = grads.blocks(side), size = raw.cols() / blocks;
-  double squares = 0, of_tokens = 0, shortest = raw.norm();
-  for (Index b = 0; b < blocks; ++b) {
-    const double product =
-        t.middleCols(b * size, size).norm() * r.middleCols(b * size, size).norm();
-    squares += product * product;
-    for (Index token = 0; token < t.rows(); ++token)
-      of_tokens += t.block(token, b * size, 1, size).squaredNorm() *
-                   r.block(token, b * size, 1, size).squaredNorm();
-    for (Index k = 0; k < raw.rows(); ++k)
-      shortest = std::min(shortest, raw.block(k, b * size, 1, size).norm());
-  }
-  const double c = 2 * std::abs(oracle.config.strength);
-  const double scale = times * oracle.h_norm() * 2 * c / shortest;
   // Where t or r of each token has been rounded to fewer digits, twice: errors that are independent.
   const bool rounds = !std::is_same_v<typename Backend::Intermediate, P>;
+  const double of_tokens = times * once.magnitude.tokens;
   const double rounded =
-      rounds ? 2 * unit_roundoff<typename Backend::Intermediate>() * std::sqrt(of_tokens) : 0;
-  const double allowed =
-      tolerance<P, P>(x.rows() + oracle.in() + oracle.out(), scale * std::sqrt(squares), 0) +
-      scale * rounded;
-  CHECK(difference(to_double(grads.parameters(side)), expected, allowed) == "");
+      rounds ? 2 * unit_roundoff<typename Backend::Intermediate>() * of_tokens : 0;
+  const double allowed = tolerance<P, P>(once.roundings, times * once.magnitude.sums, 0) + rounded;
+  CHECK(difference(to_double(grads.parameters(once.side)), expected, allowed) == "");
   // The tolerance is of use: without the gradient, or with a wrong element, the test would fail.
-  if (size > 1) {
-    CHECK(difference(Matrix::Zero(raw.rows(), raw.cols()), expected, allowed) != "");
+  if (grads.block_size(once.side) > 1) {
+    CHECK(difference(Matrix::Zero(expected.rows(), expected.cols()), expected, allowed) != "");
     CHECK(allowed < (rounds ? 0.5 : 0.05) * expected.norm());
   }
 }
@@ -59,12 +53,13 @@ void test_forward() {
   for_each_case([&](const Case& c) {
     Fixture<Backend> f(ctx, c);
     const Matrix x = to_double(f.host_x), bias = to_double(f.host_bias);
+    const Matrix merged = f.oracle.merged();
     for (bool with_bias : {true, false}) {
       const ether::EtherLinear<Backend> layer(ctx, f.weight.const_view(), f.adapter,
                                               with_bias ? f.bias.view().data : nullptr);
       DeviceMatrix<Backend, T> y(ctx, c.tokens, c.out, c.pad);
       layer.forward(ctx, f.x.view(), y.view());
-      const Matrix expected = f.oracle.forward(x, with_bias ? bias : Matrix());
+      const Matrix expected = linear(x, merged, with_bias ? bias : Matrix());
       const double magnitude =
           x.norm() * f.weight_magnitude() + std::sqrt(double(c.tokens)) * bias.norm();
       CHECK(difference(y.values(), expected,
@@ -95,17 +90,16 @@ void test_backward() {
                                               expected.norm())) == "");
     CHECK(grad_x.surround_untouched());
 
-    for (Side side : {Side::input, Side::output})
-      check_grads<Backend>(grads, f.oracle, side, x, grad_y, 1);
+    const ExpectedGrads once[] = {{f.oracle, Side::input, x, grad_y},
+                                  {f.oracle, Side::output, x, grad_y}};
+    for (const auto& expected_grads : once) check_grads<Backend>(grads, expected_grads, 1);
 
     // The same without grad_x; and accumulates.
     auto more = Adapter<P>::zeros_like(f.adapter);
     f.layer.backward(ctx, f.x.view(), f.grad_y.view(), {}, more);
-    for (Side side : {Side::input, Side::output})
-      check_grads<Backend>(more, f.oracle, side, x, grad_y, 1);
+    for (const auto& expected_grads : once) check_grads<Backend>(more, expected_grads, 1);
     f.layer.backward(ctx, f.x.view(), f.grad_y.view(), {}, more);
-    for (Side side : {Side::input, Side::output})
-      check_grads<Backend>(more, f.oracle, side, x, grad_y, 2);
+    for (const auto& expected_grads : once) check_grads<Backend>(more, expected_grads, 2);
   });
 }
 
@@ -174,20 +168,12 @@ void test_reflect() {
     const double h = f.oracle.h_norm();
 
     DeviceMatrix<Backend, T> z(ctx, c.tokens, c.in, c.pad);
-    Oracle one_row = f.oracle;  // with W = a row of ones its merged weight shows H_in's action
     for (Index row = 0, count = 0; row < c.out; row += count) {
       count = rows_alike(prepared, row);
       REQUIRE(count >= 1);
       ether::reflect_input(ctx, prepared, row, f.x.view(), z.view());
       for (Index o : {row, row + count - 1}) {
-        Matrix h_row = Matrix::Identity(c.in, c.in);
-        if (f.oracle.input.rows() != 0) {
-          const Index n = c.config.input_blocks, size = c.in / n;
-          for (Index k = 0; k < n; ++k)
-            h_row.block(k * size, k * size, size, size) =
-                f.oracle.block(f.oracle.input, n, f.oracle.block_of(o, k));
-        }
-        const Matrix expected = x * h_row;
+        const Matrix expected = product(x, f.oracle.h_in(o));
         CHECK(difference(z.values(), expected,
                          tolerance<P, T>(f.roundings(), h * x.norm(), expected.norm())) == "");
       }
@@ -196,7 +182,7 @@ void test_reflect() {
 
     DeviceMatrix<Backend, T> y(ctx, f.host_grad_y, c.pad);
     ether::reflect_output(ctx, prepared, y.view(), y.view());  // in place
-    const Matrix expected = s * f.oracle.h_out();
+    const Matrix expected = product(s, f.oracle.h_out());
     CHECK(difference(y.values(), expected,
                      tolerance<P, T>(f.roundings(), h * s.norm(), expected.norm())) == "");
     CHECK(y.surround_untouched());
@@ -224,8 +210,7 @@ void test_set_adapter() {
     f.layer.set_adapter(ctx, random_adapter<P>(off, c.out, c.in, 98));
     f.layer.forward(ctx, f.x.view(), y.view());
     const Matrix x = to_double(f.host_x), bias = to_double(f.host_bias);
-    Matrix expected = x * f.oracle.weight.transpose();
-    expected.rowwise() += bias.row(0);
+    const Matrix expected = linear(x, f.oracle.weight, bias);
     CHECK(difference(y.values(), expected,
                      layer_tolerance<Backend>(f.roundings(),
                                               x.norm() * f.oracle.weight.norm() + bias.norm(),

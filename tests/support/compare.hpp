@@ -41,18 +41,7 @@ double unit_roundoff() {
 
 /// Empty where |actual - expected| <= tolerance in the Frobenius norm, else a sentence that says
 /// what is wrong. Never true for NaN: the comparison is written as !(error <= tolerance).
-inline std::string difference(const Matrix& actual, const Matrix& expected, double tolerance) {
-  if (actual.rows() != expected.rows() || actual.cols() != expected.cols())
-    return "shape (" + std::to_string(actual.rows()) + ", " + std::to_string(actual.cols()) +
-           ") instead of (" + std::to_string(expected.rows()) + ", " +
-           std::to_string(expected.cols()) + ")";
-  const double error = (actual - expected).norm();
-  if (!(error <= tolerance))
-    return "error " + std::to_string(error / expected.norm()) + " of the norm " +
-           std::to_string(expected.norm()) + ", above the tolerance " +
-           std::to_string(tolerance / expected.norm());
-  return {};
-}
+std::string difference(const Matrix& actual, const Matrix& expected, double tolerance);
 
 /// Empty where two arrays have the same bits.
 template <class T>

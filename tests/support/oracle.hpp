@@ -9,8 +9,6 @@
 
 #include <Eigen/Dense>
 
-#include <vector>
-
 namespace test {
 
 using ether::AdapterConfig;
@@ -18,6 +16,10 @@ using ether::BlockLayout;
 using ether::Side;
 
 inline Matrix absolute(const Matrix& m) { return m.cwiseAbs(); }
+
+/// a b, and x w^T + bias, where a bias of no elements is none.
+Matrix product(const Matrix& a, const Matrix& b);
+Matrix linear(const Matrix& x, const Matrix& w, const Matrix& bias);
 
 /// One layer's exact results. Vectors are (terms, width), as ether::Adapter::parameters gives them.
 struct Oracle {
@@ -38,15 +40,7 @@ struct Oracle {
   }
 
   /// H_k of block k: I + sum c ŵ ŵ^T, (size, size).
-  Matrix block(const Matrix& raw, Index blocks, Index k) const {
-    const Index size = raw.cols() / blocks;
-    Matrix h = Matrix::Identity(size, size);
-    for (Index t = 0; t < raw.rows(); ++t) {
-      const Eigen::RowVectorXd w = raw.block(t, k * size, 1, size).normalized();
-      h += coefficient(config, t) * w.transpose() * w;
-    }
-    return h;
-  }
+  Matrix block(const Matrix& raw, Index blocks, Index k) const;
 
   Index in() const { return weight.cols(); }
   Index out() const { return weight.rows(); }
@@ -58,79 +52,30 @@ struct Oracle {
     return (o * config.input_blocks + c) / out();
   }
 
-  Matrix h_out() const {
-    Matrix h = Matrix::Identity(out(), out());
-    if (output.rows() == 0) return h;
-    const Index size = out() / config.output_blocks;
-    for (Index k = 0; k < config.output_blocks; ++k)
-      h.block(k * size, k * size, size, size) = block(output, config.output_blocks, k);
-    return h;
-  }
-
+  /// H_in as output row o meets it, and H_out.
+  Matrix h_in(Index o) const;
+  Matrix h_out() const;
   /// W H_in, row by row and chunk by chunk.
-  Matrix weight_in() const {
-    if (input.rows() == 0) return weight;
-    const Index n = config.input_blocks, size = in() / n;
-    std::vector<Matrix> h;
-    for (Index k = 0; k < n; ++k) h.push_back(block(input, n, k));
-    Matrix result(out(), in());
-    for (Index o = 0; o < out(); ++o)
-      for (Index c = 0; c < n; ++c)
-        result.block(o, c * size, 1, size) =
-            weight.block(o, c * size, 1, size) * h[static_cast<std::size_t>(block_of(o, c))];
-    return result;
+  Matrix weight_in() const;
+  Matrix merged() const { return product(h_out(), weight_in()); }
+
+  Matrix forward(const Matrix& x, const Matrix& bias) const { return linear(x, merged(), bias); }
+  Matrix grad_x(const Matrix& grad_y) const { return product(grad_y, merged()); }
+
+  /// Gradients of the raw vectors of a side.
+  Matrix grad_input(const Matrix& x, const Matrix& grad_y) const;
+  Matrix grad_output(const Matrix& x, const Matrix& grad_y) const;
+  Matrix grad(Side side, const Matrix& x, const Matrix& grad_y) const {
+    return side == Side::input ? grad_input(x, grad_y) : grad_output(x, grad_y);
   }
 
-  Matrix merged() const { return h_out() * weight_in(); }
-
-  Matrix forward(const Matrix& x, const Matrix& bias) const {
-    Matrix y = x * merged().transpose();
-    if (bias.size() != 0) y.rowwise() += bias.row(0);
-    return y;
-  }
-
-  Matrix grad_x(const Matrix& grad_y) const { return grad_y * merged(); }
-
-  /// dL/dw through ŵ = w/|w| for one vector whose block has dL/dH = d.
-  static Eigen::RowVectorXd through_norm(const Matrix& d, const Eigen::RowVectorXd& raw, double c) {
-    const double length = raw.norm();
-    const Eigen::RowVectorXd unit = raw / length;
-    const Eigen::RowVectorXd g = c * unit * (d + d.transpose());
-    return (g - g.dot(unit) * unit) / length;
-  }
-
-  /// Gradients of the raw input vectors, from dL/dH_k = sum of W_chunk^T (H_out^T dL/dW')_chunk.
-  Matrix grad_input(const Matrix& x, const Matrix& grad_y) const {
-    Matrix grads = Matrix::Zero(input.rows(), input.cols());
-    const Index n = input_blocks(), size = in() / n;
-    const Matrix d_weight_in = h_out().transpose() * (grad_y.transpose() * x);
-    for (Index k = 0; k < n && input.rows() != 0; ++k) {
-      Matrix d = Matrix::Zero(size, size);
-      for (Index o = 0; o < out(); ++o)
-        for (Index c = 0; c < n; ++c)
-          if (block_of(o, c) == k)
-            d += weight.block(o, c * size, 1, size).transpose() *
-                 d_weight_in.block(o, c * size, 1, size);
-      for (Index t = 0; t < input.rows(); ++t)
-        grads.block(t, k * size, 1, size) =
-            through_norm(d, input.block(t, k * size, 1, size), coefficient(config, t));
-    }
-    return grads;
-  }
-
-  /// Gradients of the raw output vectors, from dL/dH_out = dL/dW' (W H_in)^T.
-  Matrix grad_output(const Matrix& x, const Matrix& grad_y) const {
-    Matrix grads = Matrix::Zero(output.rows(), output.cols());
-    if (output.rows() == 0) return grads;
-    const Matrix d = (grad_y.transpose() * x) * weight_in().transpose();
-    const Index size = out() / config.output_blocks;
-    for (Index k = 0; k < config.output_blocks; ++k)
-      for (Index t = 0; t < output.rows(); ++t)
-        grads.block(t, k * size, 1, size) =
-            through_norm(d.block(k * size, k * size, size, size),
-                         output.block(t, k * size, 1, size), coefficient(config, t));
-    return grads;
-  }
+  /// What bounds the errors of these gradients. Behind them are sums over tokens of
+  /// (ŵ.t) r + (ŵ.r) t, at most 2 |t_b| |r_b| for each block, then divided by the vector's length.
+  struct GradMagnitude {
+    double sums;    // where errors add up over the tokens
+    double tokens;  // where those of each token are independent
+  };
+  GradMagnitude grad_magnitude(Side side, const Matrix& x, const Matrix& grad_y) const;
 
   /// Bound of |H|_2 of either side: 1 + 2|s| for both variants.
   double h_norm() const { return 1 + 2 * std::abs(config.strength); }
