@@ -86,18 +86,17 @@ class Frozen {
   }
   /// s = z W^T
   void multiply(Context& ctx, View z, MatrixView<P> s) const { weight_.multiply(ctx, z, s); }
-  /// y = x W^T + b by way of s = as_wide() of y, for more than few_rows tokens: what to do with each
-  /// tile of s, in place of `finish`, which brings it into y, is before(finish).
-  template <class Before>
-  void forward_tiles(Context& ctx, MatrixView<const Scalar> x, MatrixView<P> s,
-                     MatrixView<Scalar> y, Before&& before) const {
-    const auto product = [&](const auto& finish) {
-      ether::detail::gemm_blocked<Eigen::RowMajor>(ctx, ether::identity<P>(x.cols), x, weight(), s,
-                                                   false, ether::detail::Widen(), before(finish));
-    };
-    if (std::is_same_v<Scalar, P> && bias_ == nullptr) return product(ether::detail::Keep());
+  /// s = x W^T for more than few_rows tokens, with `finish` for every tile of s, see gemm_blocked.
+  template <class Finish>
+  void multiply_tiles(Context& ctx, MatrixView<const Scalar> x, MatrixView<P> s,
+                      const Finish& finish) const {
+    ether::detail::gemm_blocked<Eigen::RowMajor>(ctx, ether::identity<P>(x.cols), x, weight(), s,
+                                                 false, ether::detail::Widen(), finish);
+  }
+  /// What finish() does, tile by tile.
+  auto finish_tiles(View s, MatrixView<Scalar> y) const {
     const MatrixView<const Scalar> add{bias_, bias_ == nullptr ? 0 : y.rows, y.cols, 0};
-    product(ether::detail::ReflectTiles<P, Scalar, Scalar>{ether::identity<P>(y.cols), s, y, add});
+    return ether::detail::ReflectTiles<P, Scalar, Scalar>{ether::identity<P>(y.cols), s, y, add};
   }
   /// grad_z = grad_s W
   void multiply_transposed(Context& ctx, View grad_s, MatrixView<P> grad_z) const {

@@ -83,9 +83,8 @@ class Lora {
       Backend::gemm(ctx, a_, x, true, t_transposed, false);
       const auto t = transposed(frame, t_transposed);
       scale(t);
-      frozen_.forward_tiles(ctx, x, s, y, [&](const auto& finish) {
-        return LowRankTiles(ctx, frame, View(t), b_, s, finish);
-      });
+      frozen_.multiply_tiles(ctx, x, s,
+                             LowRankTiles(ctx, frame, View(t), b_, s, frozen_.finish_tiles(s, y)));
     } else {
       const View z = Frozen<Backend>::widened(ctx, frame, x);
       const auto t = frame.template matrix<P>(x.rows, rank());

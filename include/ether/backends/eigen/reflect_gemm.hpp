@@ -12,11 +12,15 @@ template <class P, class T, class C>
 struct ReflectTiles {
   Reflection<P> h;  // diagonal
   MatrixView<const P> s;
-  MatrixView<T> y;  // may be s
+  MatrixView<T> y;  // s itself where it can hold a P
   MatrixView<const C> add;
   Index block_size = h.terms() == 0 ? 1 : h.block_size;
 
+  /// Whether s is y already.
+  bool done() const { return std::is_same_v<T, P> && h.terms() == 0 && add.rows == 0; }
+
   void operator()(Index token, Index tokens, Index column, Index columns, int /*thread*/) const {
+    if (done()) return;
     const auto some = h.terms() == 0 ? identity<P>(columns)
                                      : h.middle_blocks(column / block_size, columns / block_size);
     reflect_tile(some, s.block(token, column, tokens, columns),
@@ -38,15 +42,13 @@ void reflect_gemm(EigenContext& ctx, const Reflection<P>& h_in, MatrixView<const
   else
     s = frame.matrix<P>(y.rows, y.cols);
   const MatrixView<const S> add{bias.data, bias.rows == 0 ? 0 : y.rows, y.cols, 0};
-  const bool is_last = std::is_same_v<T, P> && h_out.terms() == 0 && bias.rows == 0;
+  const ReflectTiles<P, T, S> finish{h_out, s, y, add};
 
   if (x.rows > few_rows) {
-    const auto product = [&](const auto& finish) {
-      gemm_blocked<Eigen::RowMajor>(ctx, h_in, x, w, s, false, Widen(), finish);
+    const auto product = [&](const auto& finish_tile) {
+      gemm_blocked<Eigen::RowMajor>(ctx, h_in, x, w, s, false, Widen(), finish_tile);
     };
-    const ReflectTiles<P, T, S> reflect_tiles{h_out, s, y, add};
-    if (!is_last && gemm_columns<P>(s.cols, reflect_tiles.block_size) != 0)
-      return product(reflect_tiles);
+    if (gemm_columns<P>(s.cols, finish.block_size) != 0) return product(finish);
     product(Keep());
   } else {
     MatrixView<const P> z;
@@ -58,7 +60,7 @@ void reflect_gemm(EigenContext& ctx, const Reflection<P>& h_in, MatrixView<const
     }
     gemm_few_transposed(ctx, z, w, s, false);
   }
-  if (!is_last) reflect_rows(ctx, h_out, MatrixView<const P>(s), y, add);
+  if (!finish.done()) reflect_rows(ctx, h_out, MatrixView<const P>(s), y, add);
 }
 
 }  // namespace ether::detail
