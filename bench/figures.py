@@ -21,6 +21,19 @@ COLOURS = {
 }
 MARKERS = {"frozen": "x", "ETHER": "o", "ETHER+": "s", "LoRA": "^", "OFT": "D", "HRA": "v",
            "full": "P", "weight space": "*"}
+# What ether_adapter_bench calls them, in the order of tables; a number follows.
+LABELS = {"ether_n": "ETHER n=", "ether_plus_n": "ETHER+ n=",
+          "ether_plus_s_kept_n": "ETHER+, s kept, n=", "lora_r": "LoRA r=", "oft_b": "OFT b=",
+          "hra_r": "HRA r=", "weight_space_ether_n": "weight space, ETHER n=",
+          "weight_space_ether_plus_n": "weight space, ETHER+ n="}
+
+
+def label(method):
+    """ether_plus_n32 -> ETHER+ n=32, as plots and tables call it. ValueError for no such method."""
+    stem = method.rstrip("0123456789")
+    if stem not in LABELS or stem == method:
+        raise ValueError(f"'{method}' is no method like ether_n32 or lora_r8")
+    return LABELS[stem] + method[len(stem):]
 
 
 def colour(label):

@@ -138,7 +138,9 @@ bool consistent(const ether::EtherLinear<ether::EigenBackend<float>>& layer) {
 
 enum class Operation { forward, backward, merge };
 
-void layer(benchmark::State& state, Operation operation, Adapted adapted, Index tokens) {
+/// `keeps`: the forward pass keeps s, the tokens before H_out, and backward takes it.
+void layer(benchmark::State& state, Operation operation, Adapted adapted, Index tokens,
+           bool keeps = false) {
   auto& d = Data<float>::get();
   const auto adapter = adapted.adapter();
   const ether::EtherLinear<ether::EigenBackend<float>> layer(d.ctx, d.w, adapter);
@@ -146,9 +148,11 @@ void layer(benchmark::State& state, Operation operation, Adapted adapted, Index 
   auto grads = ether::Adapter<float>::zeros_like(adapter);
   const auto x = d.x.topRows(tokens), grad_y = d.grad_y.topRows(tokens);
   auto y = d.out.topRows(tokens), grad_x = d.grad_x.topRows(tokens);
+  MatrixOf<float> s(keeps ? tokens : 0, width);
+  layer.forward(d.ctx, x, y, s);
   for (auto _ : state) {
-    if (operation == Operation::forward) layer.forward(d.ctx, x, y);
-    if (operation == Operation::backward) layer.backward(d.ctx, x, grad_y, grad_x, grads);
+    if (operation == Operation::forward) layer.forward(d.ctx, x, y, s);
+    if (operation == Operation::backward) layer.backward(d.ctx, x, s, grad_y, grad_x, grads);
     if (operation == Operation::merge) layer.merge(d.ctx, d.merged);
     benchmark::ClobberMemory();
   }
@@ -194,6 +198,12 @@ void add_all() {
     add("backward/" + a.name() + tokens_name(128),
         [=](auto& state) { layer(state, Operation::backward, a, 128); });
   }
+  for (const Adapted& a : {ether_plus_n1, ether_plus_n32}) {
+    add("forward/" + a.name() + "/s_kept" + tokens_name(128),
+        [=](auto& state) { layer(state, Operation::forward, a, 128, true); });
+    add("backward/" + a.name() + "/s_kept" + tokens_name(128),
+        [=](auto& state) { layer(state, Operation::backward, a, 128, true); });
+  }
   for (const Adapted& a : merges)
     add("merge/" + a.name(), [=](auto& state) { layer(state, Operation::merge, a, 1); });
 }
@@ -216,6 +226,10 @@ class RatioReporter : public benchmark::ConsoleReporter {
         print("forward/" + a.name() + tokens_name(tokens), "product/float" + tokens_name(tokens));
     for (const Adapted& a : {ether_input, ether_plus_n1, ether_plus_n32})
       print("backward/" + a.name() + "/tokens:128", "product_transposed/float/tokens:128");
+    for (const Adapted& a : {ether_plus_n1, ether_plus_n32}) {
+      print("forward/" + a.name() + "/s_kept/tokens:128", "product/float/tokens:128");
+      print("backward/" + a.name() + "/s_kept/tokens:128", "product_transposed/float/tokens:128");
+    }
     print("read_w", "product/float/tokens:1");
     print("product/float/tokens:4", "product/float/tokens:1");
     print("product/float/tokens:16", "product/float/tokens:1");
@@ -229,7 +243,7 @@ class RatioReporter : public benchmark::ConsoleReporter {
   void print(const std::string& name, const std::string& base) const {
     const auto a = medians_.find(name), b = medians_.find(base);
     if (a != medians_.end() && b != medians_.end())
-      std::printf("  %-44s / %-36s %6.3f\n", name.c_str(), base.c_str(), a->second / b->second);
+      std::printf("  %-48s / %-36s %6.3f\n", name.c_str(), base.c_str(), a->second / b->second);
   }
 
   std::map<std::string, double> medians_;

@@ -50,8 +50,8 @@ run_adapter_benchmarks() {
   "$program" --benchmark_out="$results/all.json" \
     --benchmark_filter='-mlp-.*(tokens:512|weight_space)|bfloat16/(llama-2-7b-mlp|deberta|sd-)'
   "$program" --benchmark_out="$results/main.json" \
-    --benchmark_repetitions=20 --benchmark_min_time=1 \
-    --benchmark_filter='forward/float/llama-2-7b-attention/(ether(_plus)?_n(1|32)|lora_r8|oft_b32|hra_r8)/tokens:128/'
+    --benchmark_repetitions=40 --benchmark_min_time=1 \
+    --benchmark_filter='forward/float/llama-2-7b-attention/(ether(_plus)?_n(1|32)|ether_plus_s_kept_n32|lora_r8|oft_b32|hra_r8)/tokens:128/'
   "$python" bench/adapters/report.py "$results"/{all,main}.json --out bench/results/cpu
 }
 

@@ -37,11 +37,14 @@ void check_no_allocation() {
                      x = test::random_matrix<T>(tokens, 256, 3);
           const auto g = test::random_matrix<T>(tokens, 320, 4);
           test::MatrixOf<T> y(tokens, 320), grad_x(tokens, 256), merged(320, 256);
+          test::MatrixOf<P> s(tokens, 320);
           auto grads = ether::Adapter<P>::zeros_like(adapter);
           ether::EtherLinear<Backend> layer(ctx, w, adapter, w.data());
           const auto calls = [&] {
             layer.forward(ctx, x, y);
             layer.backward(ctx, x, g, grad_x, grads);
+            layer.forward(ctx, x, y, s);
+            layer.backward(ctx, x, s, g, grad_x, grads);
             layer.merge(ctx, merged);
             layer.set_adapter(ctx, adapter);
           };

@@ -63,13 +63,47 @@ void test_forward() {
       const double magnitude =
           x.norm() * f.weight_magnitude() + std::sqrt(double(c.tokens)) * bias.norm();
       CHECK(difference(y.values(), expected,
-                       tolerance<typename Backend::Intermediate, T>(f.roundings(), magnitude,
-                                                                    expected.norm())) == "");
+                       layer_tolerance<Backend>(f.roundings(), magnitude, expected.norm())) == "");
       CHECK(y.surround_untouched());
     }
     CHECK(bit_difference<T>(f.x.host(), f.host_x) == "");
     CHECK(bit_difference<T>(f.weight.host(), f.host_weight) == "");
   });
+}
+
+/// forward that keeps s, and backward with it, in the same tolerances; where there is no output side
+/// to be adapted, s is kept all the same.
+template <class Backend>
+void check_kept(typename Backend::Context& ctx, const Case& c, const Fixture<Backend>& f,
+                const Matrix& expected_grad_x, const ExpectedGrads (&expected_grads)[2]) {
+  using T = typename Backend::Scalar;
+  using I = typename Backend::Intermediate;
+  const Matrix x = to_double(f.host_x), bias = to_double(f.host_bias);
+  DeviceMatrix<Backend, I> s(ctx, c.tokens, c.out, c.pad);
+  DeviceMatrix<Backend, T> y(ctx, c.tokens, c.out, c.pad), grad_x(ctx, c.tokens, c.in, c.pad);
+  f.layer.forward(ctx, f.x.view(), y.view(), s.view());
+  const Matrix expected_s = linear(x, f.oracle.weight_in(), Matrix());
+  const Matrix expected_y = linear(x, f.oracle.merged(), bias);
+  const double magnitude = x.norm() * f.weight_magnitude();
+  const double s_magnitude = x.norm() * f.oracle.h_norm() * f.oracle.weight.norm();
+  const double allowed = layer_tolerance<Backend, I>(f.roundings(), s_magnitude, expected_s.norm());
+  CHECK(difference(s.values(), expected_s, allowed) == "");
+  CHECK(difference(Matrix::Zero(c.tokens, c.out), expected_s, allowed) != "");
+  CHECK(difference(y.values(), expected_y,
+                   layer_tolerance<Backend>(f.roundings(),
+                                            magnitude + std::sqrt(double(c.tokens)) * bias.norm(),
+                                            expected_y.norm())) == "");
+  CHECK(s.surround_untouched());
+  CHECK(y.surround_untouched());
+
+  auto grads = Adapter<typename Backend::Parameter>::zeros_like(f.adapter);
+  f.layer.backward(ctx, f.x.view(), s.const_view(), f.grad_y.view(), grad_x.view(), grads);
+  CHECK(difference(grad_x.values(), expected_grad_x,
+                   layer_tolerance<Backend>(f.roundings(),
+                                            to_double(f.host_grad_y).norm() * f.weight_magnitude(),
+                                            expected_grad_x.norm())) == "");
+  CHECK(grad_x.surround_untouched());
+  for (const auto& once : expected_grads) check_grads<Backend>(grads, once, 1);
 }
 
 template <class Backend>
@@ -100,6 +134,8 @@ void test_backward() {
     for (const auto& expected_grads : once) check_grads<Backend>(more, expected_grads, 1);
     f.layer.backward(ctx, f.x.view(), f.grad_y.view(), {}, more);
     for (const auto& expected_grads : once) check_grads<Backend>(more, expected_grads, 2);
+
+    check_kept<Backend>(ctx, c, f, expected, once);
   });
 }
 

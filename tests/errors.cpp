@@ -6,7 +6,10 @@
 
 #include <ether/ether.hpp>
 
+#include <functional>
+#include <initializer_list>
 #include <limits>
+#include <string>
 
 using Catch::Matchers::ContainsSubstring;
 using ether::AdapterConfig;
@@ -18,17 +21,21 @@ using Backend = ether::EigenBackend<float>;
 using Layer = ether::EtherLinear<Backend>;
 using MatrixF = test::MatrixOf<float>;
 
-#define CHECK_MESSAGE(expression, type, ...)                                             \
-  do {                                                                                   \
-    CHECK_THROWS_AS(expression, type);                                                   \
-    std::string message;                                                                 \
-    try {                                                                                \
-      (void)(expression);                                                                \
-    } catch (const ether::error& e) {                                                    \
-      message = e.what();                                                                \
-    }                                                                                    \
-    for (const char* part : {__VA_ARGS__}) CHECK_THAT(message, ContainsSubstring(part)); \
-  } while (false)
+/// That `call`, written as `expression`, throws an E whose message has these parts.
+template <class E>
+void check_message(const char* expression, const std::function<void()>& call,
+                   std::initializer_list<const char*> parts) {
+  INFO(expression);
+  try {
+    call();
+  } catch (const E& e) {
+    for (const char* part : parts) CHECK_THAT(std::string(e.what()), ContainsSubstring(part));
+    return;
+  }
+  FAIL_CHECK("nothing was thrown");
+}
+#define CHECK_MESSAGE(expression, type, ...) \
+  check_message<type>(#expression, [&] { (void)(expression); }, {__VA_ARGS__})
 
 namespace {
 
@@ -169,6 +176,12 @@ TEST_CASE("forward with wrong shapes writes nothing") {
                 ether::shape_error, "x has -1 rows", "0 or more");
   CHECK_MESSAGE(s.layer.forward(s.ctx, s.x, {s.w.data(), 4, 8}), ether::shape_error,
                 "y (4, 8) overlaps the weight (8, 6)");
+  CHECK_MESSAGE(s.layer.forward(s.ctx, s.x, s.y, MatrixF(4, 7)), ether::shape_error, "s is (4, 7)",
+                "(4, 8)");
+  CHECK_MESSAGE(s.layer.forward(s.ctx, s.x, s.y, s.y), ether::shape_error, "s (4, 8) overlaps y");
+  CHECK_MESSAGE(s.layer.forward(s.ctx, x, s.y, y), ether::shape_error, "s (4, 8) overlaps x");
+  CHECK_MESSAGE(s.layer.forward(s.ctx, s.x, s.y, {s.w.data(), 4, 8}), ether::shape_error,
+                "s (4, 8) overlaps the weight (8, 6)");
   CHECK((s.y.array() == 77).all());
   CHECK(std::all_of(memory.begin(), memory.end(), [](float v) { return v == 77; }));
 }
@@ -184,6 +197,12 @@ TEST_CASE("backward with wrong shapes writes nothing") {
                 "grad_x is (4, 7)", "(4, 6)");
   CHECK_MESSAGE(s.layer.backward(s.ctx, s.x, s.g, s.x, grads), ether::shape_error, "grad_x",
                 "overlaps x");
+  CHECK_MESSAGE(s.layer.backward(s.ctx, s.x, narrow, s.g, s.grad_x, grads), ether::shape_error,
+                "s is (4, 7)", "(4, 8)");
+  MatrixF both_of(4, 14);
+  CHECK_MESSAGE(
+      s.layer.backward(s.ctx, s.x, both_of.leftCols(8), s.g, both_of.middleCols(7, 6), grads),
+      ether::shape_error, "grad_x (4, 6) overlaps s (4, 8)");
   auto others = ether::Adapter<float>(both(Variant::ether, 3, 2), 8, 6);
   CHECK_MESSAGE(s.layer.backward(s.ctx, s.x, s.g, s.grad_x, others), ether::shape_error,
                 "gradients' variant is ether but", "layer's is ether_plus", "zeros_like");

@@ -138,6 +138,11 @@ TEST_CASE("backward uses the Weight's own product, also where it has a dense vie
   auto grads = ether::Adapter<float>::zeros_like(adapter);
   layer.backward(ctx, x, g, grad_x, grads);
   CHECK(calls == 2);  // grad_s W, and z W^T for the output side's gradients
+  test::MatrixOf<float> y(100, 64), kept(100, 64);
+  layer.forward(ctx, x, y, kept);
+  calls = 0;
+  layer.backward(ctx, x, kept, g, grad_x, grads);
+  CHECK(calls == 1);  // z W^T was kept
   layer.merge(ctx, merged);
   CHECK(test::difference(test::to_double(merged),
                          test::Oracle(adapter, test::to_double(dense)).merged(),

@@ -124,6 +124,23 @@ TEST_CASE("the authors' initialisation") {
   CHECK(adapter.size() == 2 * (40 + 24));  // 2 (in + out) parameters
 }
 
+TEST_CASE("backward takes the s that it is given") {
+  AdapterConfig config = one_side(Variant::ether_plus, Side::input, 2);
+  config.sides = Sides::both;
+  const auto adapter = test::random_adapter<double>(config, 64, 24, 3);
+  const Matrix w = test::random_matrix<double>(64, 24, 4);
+  const Matrix x = test::random_matrix<double>(100, 24, 5),
+               g = test::random_matrix<double>(100, 64, 6);
+  ether::EigenContext ctx;
+  const ether::EtherLinear<Backend> layer(ctx, w, adapter);
+  Matrix s = Matrix::Zero(100, 64), grad_x(100, 24);
+  auto grads = ether::Adapter<double>::zeros_like(adapter);
+  layer.backward(ctx, x, s, g, grad_x, grads);
+  CHECK(test::to_double(grads.output_u()).norm() == 0);  // each summand has a factor s
+  CHECK(test::to_double(grads.output_v()).norm() == 0);
+  CHECK(test::to_double(grads.input_u()).norm() > 1);
+}
+
 TEST_CASE("gradients are orthogonal to the raw vectors") {
   AdapterConfig config = one_side(Variant::ether_plus, Side::input, 3);
   config.sides = Sides::both;

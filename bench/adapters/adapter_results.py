@@ -7,14 +7,14 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import figures  # noqa: E402
+
 OPERATIONS = {"forward": "the frozen product", "backward": "the product grad_y W",
               "merge": "a copy of W by memcpy"}
 MAIN = "llama-2-7b-attention"
 SHAPES = [MAIN, "llama-2-7b-mlp-up", "llama-2-7b-mlp-down", "phi-1.5", "deberta-v3-base-ffn",
           "sd-1.5-320", "sd-1.5-640", "sd-1.5-1280"]
-FAMILIES = {"ether_n": "ETHER n=", "ether_plus_n": "ETHER+ n=", "lora_r": "LoRA r=",
-            "oft_b": "OFT b=", "hra_r": "HRA r=", "weight_space_ether_n": "weight space, ETHER n=",
-            "weight_space_ether_plus_n": "weight space, ETHER+ n="}
 PLACES = ("operation", "type", "shape", "method", "tokens")
 FIELDS = ("frozen_s", "method_s", "ratio", "added_s", "added_low", "added_high", "parameters",
           "flops", "bytes_per_second")
@@ -24,8 +24,8 @@ def read(paths):
     """(context of the first file, {(operation, type, shape, method, tokens): {field: median}}).
 
     Repetitions of a benchmark, also from several files, are put together: of each field the
-    median, and added_error, the standard error of added_s. tokens is None for merge. Ends the program, with a sentence, where a file is not such
-    a result."""
+    median, and added_error, the standard error of added_s. tokens is None for merge. Ends the
+    program, with a sentence, where a file is not such a result."""
     context, repetitions = None, defaultdict(list)
     for path in paths:
         try:
@@ -47,12 +47,6 @@ def distinct(results, place, **fixed):
     return list(dict.fromkeys(
         key[PLACES.index(place)] for key in results
         if all(key[PLACES.index(name)] == value for name, value in fixed.items())))
-
-
-def label(method):
-    """ether_plus_n32 -> ETHER+ n=32, as plots and tables call it."""
-    stem = method.rstrip("0123456789")
-    return FAMILIES[stem] + method[len(stem):]
 
 
 def _together(entries):
@@ -84,7 +78,7 @@ def _key(name):
         tokens = int(parts.pop().split(":")[1])
     if len(parts) != 4 or parts[0] not in OPERATIONS or parts[2] not in SHAPES:
         raise ValueError(f"{name!r} is not operation/type/shape/method/tokens:T")
-    label(parts[3])
+    figures.label(parts[3])
     return (*parts, tokens)
 
 
@@ -92,4 +86,4 @@ def _order(key):
     operation, kind, shape, method, tokens = key
     stem = method.rstrip("0123456789")
     return (list(OPERATIONS).index(operation), kind != "float", SHAPES.index(shape),
-            list(FAMILIES).index(stem), int(method[len(stem):]), tokens or 0)
+            list(figures.LABELS).index(stem), int(method[len(stem):]), tokens or 0)

@@ -202,7 +202,8 @@ template <class T>
 void add_all(const char* type) {
   for (const Shape& shape : shapes)
     for (const Method& method : methods) {
-      add<T>(Operation::merge, type, shape, method, 1);
+      if (method.family != Family::ether_plus_s_kept)  // as without
+        add<T>(Operation::merge, type, shape, method, 1);
       for (Index tokens : token_counts) {
         add<T>(Operation::forward, type, shape, method, tokens);
         if (has_backward(method.family)) add<T>(Operation::backward, type, shape, method, tokens);

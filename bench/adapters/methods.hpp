@@ -8,6 +8,7 @@
 #include "../baselines/lora.hpp"
 #include "../baselines/oft.hpp"
 #include "../baselines/weight_space.hpp"
+#include "shapes.hpp"
 
 #include <ether/ether.hpp>
 
@@ -63,18 +64,25 @@ Adapted<T> baseline(std::shared_ptr<Layer> layer) {
   return result;
 }
 
-/// ETHER on the input side or ETHER+ on both, on activations: what this library is for.
+/// ETHER on the input side or ETHER+ on both, on activations: what this library is for. `keeps`: its
+/// forward pass keeps s, the tokens before H_out, for backward.
 template <class T>
-Adapted<T> ether_layer(MatrixView<const T> weight, const ether::AdapterConfig& config) {
+Adapted<T> ether_layer(MatrixView<const T> weight, const ether::AdapterConfig& config,
+                       bool keeps = false) {
   using Layer = ether::EtherLinear<ether::EigenBackend<T>>;
   ether::EigenContext ctx;
   const auto adapter = ether_adapter(config, weight.rows, weight.cols);
   const auto layer = std::make_shared<Layer>(ctx, weight, adapter);
   const auto grads =
       std::make_shared<ether::Adapter<float>>(ether::Adapter<float>::zeros_like(adapter));
+  // Made at its largest, so that the counts of allocations are the layer's own.
+  const auto kept =
+      std::make_shared<MatrixOf<float>>(random_matrix(keeps ? most_tokens : 0, weight.rows, 1));
+  const auto s = [=](Index tokens) { return kept->topRows(keeps ? tokens : 0); };
   Adapted<T> result = adapted<T>(layer);
+  result.forward = [=](auto& context, auto x, auto y) { layer->forward(context, x, y, s(x.rows)); };
   result.backward = [=](auto& context, auto x, auto grad_y, auto grad_x) {
-    layer->backward(context, x, grad_y, grad_x, *grads);
+    layer->backward(context, x, s(x.rows), grad_y, grad_x, *grads);
   };
   result.parameters = adapter.size();
   result.bytes = adapter.size() * Index(sizeof(float));
@@ -122,6 +130,7 @@ Adapted<T> transform_layer(MatrixView<const T> weight, MatrixOf<float> raw) {
 enum class Family {
   ether,
   ether_plus,
+  ether_plus_s_kept,
   lora,
   oft,
   hra,
@@ -143,6 +152,8 @@ inline constexpr Method methods[] = {
     {"ether_plus_n1", Family::ether_plus, 1},
     {"ether_plus_n4", Family::ether_plus, 4},
     {"ether_plus_n32", Family::ether_plus, 32},
+    {"ether_plus_s_kept_n1", Family::ether_plus_s_kept, 1},
+    {"ether_plus_s_kept_n32", Family::ether_plus_s_kept, 32},
     {"lora_r4", Family::lora, 4},
     {"lora_r8", Family::lora, 8},
     {"lora_r16", Family::lora, 16},
@@ -171,6 +182,8 @@ Adapted<T> make_adapted(const Method& method, MatrixView<const T> weight) {
       return ether_layer(weight, ether_input);
     case Family::ether_plus:
       return ether_layer(weight, ether_plus_both);
+    case Family::ether_plus_s_kept:
+      return ether_layer(weight, ether_plus_both, /*keeps=*/true);
     case Family::weight_space_ether:
       return weight_space_layer(weight, ether_input);
     case Family::weight_space_ether_plus:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import figures  # noqa: E402
-from adapter_results import MAIN, OPERATIONS, distinct, label, read  # noqa: E402
+from adapter_results import MAIN, OPERATIONS, distinct, read  # noqa: E402
+from figures import label  # noqa: E402
 
 
 def time_text(seconds):
@@ -140,7 +141,7 @@ def plot_parameters(results, stem):
     families = defaultdict(list)
     for method in distinct(results, "method", operation="forward", type="float", shape=MAIN,
                            tokens=128):
-        if not method.startswith("weight_space"):
+        if not method.startswith(("weight_space", "ether_plus_s_kept")):
             entry = results[("forward", "float", MAIN, method, 128)]
             families[label(method).split()[0]].append(
                 (entry["parameters"], 100 * (entry["ratio"] - 1), label(method).split()[1]))

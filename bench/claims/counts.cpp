@@ -105,7 +105,7 @@ std::vector<FlopModel> search(const LanguageModel& model) {
 /// The search, and the published numbers beside those of the best model found.
 void write_search(const Options& options) {
   Csv models(options.out + "/flop_models.csv", "model,pass,adapted,counted,tokens,misfit");
-  Csv flops(options.out + "/forward_flops.csv",
+  Csv flops(options.out + "/pass_flops.csv",
             "model,pass,adapted,counted,tokens,method,blocks,published,ours,on_activations");
   const auto by_published = [&](const LanguageModel& model, const FlopModel& of) {
     for (const PublishedFlops& p : published_flops(model))

@@ -10,12 +10,17 @@ import results
 TITLES = {"rotated": "Digits turned by 90°", "inverted": "Inverted contrast with noise"}
 RATE = "learning rate of Adam"
 DASHES = {"ETHER both sides": "--", "ETHER n=1": ":", "ETHER n=16": "--"}
+# Those that lie on one curve: the shorter ones above, with other markers.
+STYLES = {"ETHER n=1": {"zorder": 5, "markerfacecolor": "white", "markersize": 4},
+          "ETHER n=4": {"zorder": 4, "markerfacecolor": "#99c7e0", "markersize": 6},
+          "ETHER n=16": {"zorder": 3, "markersize": 5}}
 
 
 def draw(axes, label, x, middle, low, high):
     """A line of medians, and a band from the lowest to the highest seed."""
     style = {"color": figures.colour(label), "linestyle": DASHES.get(label, "-")}
-    axes.plot(x, middle, marker=figures.marker(label), label=label, **style)
+    axes.plot(x, middle, marker=figures.marker(label), label=label, **style,
+              **STYLES.get(label, {}))
     axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 

@@ -36,7 +36,7 @@ def main(directory):
         tables.head(setup),
         tables.counts(results.read(directory, "counts.csv")),
         tables.flops(results.read(directory, "flop_models.csv"),
-                     results.read(directory, "forward_flops.csv"),
+                     results.read(directory, "pass_flops.csv"),
                      results.read(directory, "block_flops.csv")),
         tables.learning_rates(setup, methods, runs),
         tables.distances(runs),

@@ -24,7 +24,7 @@ struct Setup {
 /// Pretrains the example's network, on the training digits without those held out for validation.
 Setup make_setup(const Options& options);
 
-/// Writes counts.csv, forward_flops.csv, flop_models.csv and block_flops.csv.
+/// Writes counts.csv, pass_flops.csv, flop_models.csv and block_flops.csv.
 void write_counts(const Options& options);
 
 /// Writes learning_rates.csv and methods.csv. Throws std::runtime_error where a transform breaks

@@ -2,9 +2,12 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
-import ours
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import figures  # noqa: E402
+import ours  # noqa: E402
 
 SHAPES = {  # (out, in)
     "llama-2-7b-attention": (4096, 4096),
@@ -18,7 +21,7 @@ SHAPES = {  # (out, in)
 }
 PEERS = ("lora_r8", "lora_r16", "oft_b32", "oft_b32_exact", "oft_b32_kept", "hra_r8")
 OURS = ("ether_n1", "ether_n4", "ether_n32", "ether_plus_n1", "ether_plus_n4", "ether_plus_n32",
-        "lora_r8", "oft_b32", "hra_r8")
+        "ether_plus_s_kept_n1", "ether_plus_s_kept_n32", "lora_r8", "oft_b32", "hra_r8")
 OPERATIONS = ("forward", "backward")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,8 +46,8 @@ def names(allowed):
 def own_names(argument):
     """An argument type: methods of ether's program, separated by commas."""
     try:
-        return [method for method in argument.split(",") if ours.label(method)]
-    except ours.Failure as failure:
+        return [method for method in argument.split(",") if figures.label(method)]
+    except ValueError as failure:
         raise argparse.ArgumentTypeError(str(failure)) from None
 
 

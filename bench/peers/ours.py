@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import statistics
 import subprocess
 import tempfile
@@ -11,21 +10,11 @@ from pathlib import Path
 import paired
 
 FIELDS = ("frozen_s", "method_s", "ratio", "added_s", "added_low", "added_high", "parameters")
-WORDS = {"ether": "ETHER", "ether_plus": "ETHER+", "lora": "LoRA", "oft": "OFT", "hra": "HRA"}
 TYPES = {"float32": "float", "bfloat16": "bfloat16"}
 
 
 class Failure(Exception):
     """What ends the run: a sentence that says which program failed or which result is wrong."""
-
-
-def label(method):
-    """"ETHER n=32" of ether_n32, "LoRA r=8" of lora_r8: names that figures.py has colours for."""
-    parts = re.fullmatch(r"(weight_space_)?(.+)_([a-z])(\d+)", method)
-    if not parts or parts[2] not in WORDS:
-        raise Failure(f"'{method}' is no method like ether_n32 or lora_r8")
-    prefix = "weight space " if parts[1] else ""
-    return f"{prefix}{WORDS[parts[2]]} {parts[3]}={parts[4]}"
 
 
 def pattern(operations, dtype, shape, methods, tokens):

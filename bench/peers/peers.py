@@ -19,6 +19,7 @@ import warnings
 sys.dont_write_bytecode = True
 
 import options as arguments  # noqa: E402
+import figures  # noqa: E402
 import ours  # noqa: E402
 import paired  # noqa: E402
 import report  # noqa: E402
@@ -105,7 +106,7 @@ def measure_shape(shape, packages, options, device, dtype):
         left_out = {(operation, shape, session.label(method)): took
                     for (operation, method), took in session.left_out.items()}
     results += [{"library": "ether", "operation": operation, "tokens": tokens, "method": method,
-                 "label": ours.label(method), **size, **ours.combine(values),
+                 "label": figures.label(method), **size, **ours.combine(values),
                  "repetitions": values}
                 for (operation, _, tokens, method), values in repetitions.items()]
     return results, left_out

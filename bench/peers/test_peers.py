@@ -9,6 +9,7 @@ import contextlib
 import re
 
 import options
+import figures
 import ours
 import paired
 import report
@@ -131,11 +132,12 @@ def test_read():
 
 
 def test_labels():
-    assert ours.label("ether_plus_n32") == "ETHER+ n=32"
+    assert figures.label("ether_plus_n32") == "ETHER+ n=32"
     for method in options.OURS + ("weight_space_ether_n32",):
-        report.figures.colour(ours.label(method))
-    with refused(ours.Failure):
-        ours.label("ether")
+        figures.colour(figures.label(method))
+    for wrong in ("ether", "ether_n", "ether_n4x", "lora_n8", ""):
+        with refused(ValueError):
+            figures.label(wrong)
 
 
 class Turns:

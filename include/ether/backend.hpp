@@ -9,7 +9,8 @@
 ///
 ///   Scalar         element type of weight, bias, x, y
 ///   Parameter      element type of u, v and their gradients: double for double, else float
-///   Intermediate   element type between two operations of one call (z = x H_in, s = z W^T)
+///   Intermediate   element type between two operations of one call (z = x H_in, s = z W^T), and of
+///                  the s that forward keeps for backward
 ///   name           label for tests and benchmarks
 ///   host_memory    true where backend memory can be read and written by ordinary code
 ///

@@ -18,25 +18,25 @@ using test::SafetensorsBuilder;
 using test::TemporaryDirectory;
 using test::write_file;
 
-#define REFUSED(path, ...) \
+#define NOT_OPENED(path, ...) \
   CHECK_REFUSED(SafetensorsFile(path), ether::io_error, "'" + (path).string() + "'", __VA_ARGS__)
 
 TEST_CASE("what is not a regular file") {
   const TemporaryDirectory dir;
-  REFUSED(dir / "absent", "cannot open", "No such file");
-  REFUSED(dir.path(), "is not a regular file");
-  REFUSED(dir / "file/below", "cannot open");
+  NOT_OPENED(dir / "absent", "cannot open", "No such file");
+  NOT_OPENED(dir.path(), "is not a regular file");
+  NOT_OPENED(dir / "file/below", "cannot open");
   fs::create_directory(dir / "model.safetensors");
-  REFUSED(dir / "model.safetensors", "is not a regular file");
+  NOT_OPENED(dir / "model.safetensors", "is not a regular file");
   REQUIRE(::mkfifo((dir / "pipe").c_str(), 0600) == 0);
-  REFUSED(dir / "pipe", "is not a regular file");
-  REFUSED(fs::path("/dev/null"), "is not a regular file");
+  NOT_OPENED(dir / "pipe", "is not a regular file");
+  NOT_OPENED(fs::path("/dev/null"), "is not a regular file");
   fs::create_symlink("absent", dir / "dangling");
-  REFUSED(dir / "dangling", "cannot open", "No such file");
+  NOT_OPENED(dir / "dangling", "cannot open", "No such file");
   fs::create_symlink("circle", dir / "circle");
-  REFUSED(dir / "circle", "cannot open");
+  NOT_OPENED(dir / "circle", "cannot open");
   fs::create_symlink(dir.path(), dir / "link to directory");
-  REFUSED(dir / "link to directory", "is not a regular file");
+  NOT_OPENED(dir / "link to directory", "is not a regular file");
 }
 
 TEST_CASE("a file that must not be read") {
@@ -46,7 +46,7 @@ TEST_CASE("a file that must not be read") {
   fs::permissions(dir / "secret", fs::perms::none);
   const test::Unprivileged user;
   if (!user) return;
-  REFUSED(dir / "secret", "cannot open", "Permission denied");
+  NOT_OPENED(dir / "secret", "cannot open", "Permission denied");
 }
 
 TEST_CASE("an empty file") {

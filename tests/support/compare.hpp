@@ -71,12 +71,12 @@ double tolerance(Index roundings, double magnitude, double result_norm) {
 /// The same for a layer of Backend, computed in its Parameter type: where its Intermediate holds
 /// fewer digits, z = x H_in and s = z W^T are each rounded to it on the way, an error of at most
 /// u(Intermediate) of the magnitude each.
-template <class Backend>
+template <class Backend, class Result = typename Backend::Scalar>
 double layer_tolerance(Index roundings, double magnitude, double result_norm) {
   using Intermediate = typename Backend::Intermediate;
   using Parameter = typename Backend::Parameter;
   const bool rounds = !std::is_same_v<Intermediate, Parameter>;
-  return tolerance<Parameter, typename Backend::Scalar>(roundings, magnitude, result_norm) +
+  return tolerance<Parameter, Result>(roundings, magnitude, result_norm) +
          (rounds ? 2 * unit_roundoff<Intermediate>() * magnitude : 0);
 }
 
