@@ -41,17 +41,18 @@ find_plots() {
   false
 }
 
-# Every method on every shape, but for what takes longest and tells least; then those that the
-# comparison is about at 128 tokens, longer, since what they add is small.
+# Every method on every shape, but for what takes longest and tells least; and, longer, since what
+# they add is small, those that the comparison is about.
 run_adapter_benchmarks() {
   local program=build/release/bench/ether_adapter_bench results=build/release/bench/results
+  local methods='ether(_plus)?_n(1|32)|ether_plus_s_kept_n32|lora_r8|oft_b32|hra_r8'
+  local main="forward/float/llama-2-7b-attention/($methods)/tokens:128/"
   mkdir -p "$results"
   say "Running $program"
-  "$program" --benchmark_out="$results/all.json" \
-    --benchmark_filter='-mlp-.*(tokens:512|weight_space)|bfloat16/(llama-2-7b-mlp|deberta|sd-)'
-  "$program" --benchmark_out="$results/main.json" \
-    --benchmark_repetitions=40 --benchmark_min_time=1 \
-    --benchmark_filter='forward/float/llama-2-7b-attention/(ether(_plus)?_n(1|32)|ether_plus_s_kept_n32|lora_r8|oft_b32|hra_r8)/tokens:128/'
+  "$program" --benchmark_out="$results/all.json" --benchmark_filter="-$main|\
+mlp-.*(tokens:512|weight_space)|bfloat16/(llama-2-7b-mlp|deberta|sd-)"
+  "$program" --benchmark_out="$results/main.json" --benchmark_filter="$main" \
+    --benchmark_repetitions=40 --benchmark_min_time=1
   "$python" bench/adapters/report.py "$results"/{all,main}.json --out bench/results/cpu
 }
 

@@ -103,7 +103,7 @@ TEST_CASE("a foreign weight gives the dense layer's results") {
 
 TEST_CASE("a foreign weight that can be sliced supports row_chunk") {
   check_foreign<float, SlicedWeight>(ether::BlockLayout::row_chunk);
-  check_foreign<Eigen::half, SlicedWeight>(ether::BlockLayout::row_chunk);
+  check_foreign<Eigen::bfloat16, SlicedWeight>(ether::BlockLayout::row_chunk);
 }
 
 TEST_CASE("backward uses the Weight's own product, also where it has a dense view") {
