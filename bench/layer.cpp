@@ -149,7 +149,7 @@ void layer(benchmark::State& state, Operation operation, Adapted adapted, Index 
   const auto x = d.x.topRows(tokens), grad_y = d.grad_y.topRows(tokens);
   auto y = d.out.topRows(tokens), grad_x = d.grad_x.topRows(tokens);
   MatrixOf<float> s(keeps ? tokens : 0, width);
-  layer.forward(d.ctx, x, y, s);
+  if (keeps) layer.forward(d.ctx, x, y, s);
   for (auto _ : state) {
     if (operation == Operation::forward) layer.forward(d.ctx, x, y, s);
     if (operation == Operation::backward) layer.backward(d.ctx, x, s, grad_y, grad_x, grads);

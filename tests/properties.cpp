@@ -124,40 +124,45 @@ TEST_CASE("the authors' initialisation") {
   CHECK(adapter.size() == 2 * (40 + 24));  // 2 (in + out) parameters
 }
 
-TEST_CASE("backward takes the s that it is given") {
-  AdapterConfig config = one_side(Variant::ether_plus, Side::input, 2);
-  config.sides = Sides::both;
-  const auto adapter = test::random_adapter<double>(config, 64, 24, 3);
-  const Matrix w = test::random_matrix<double>(64, 24, 4);
-  const Matrix x = test::random_matrix<double>(100, 24, 5),
-               g = test::random_matrix<double>(100, 64, 6);
+namespace {
+
+/// ETHER+ on both sides of a weight, with what backward takes and what it writes.
+struct BackwardCase {
   ether::EigenContext ctx;
-  const ether::EtherLinear<Backend> layer(ctx, w, adapter);
-  Matrix s = Matrix::Zero(100, 64), grad_x(100, 24);
-  auto grads = ether::Adapter<double>::zeros_like(adapter);
-  layer.backward(ctx, x, s, g, grad_x, grads);
-  CHECK(test::to_double(grads.output_u()).norm() == 0);  // each summand has a factor s
-  CHECK(test::to_double(grads.output_v()).norm() == 0);
-  CHECK(test::to_double(grads.input_u()).norm() > 1);
+  ether::Adapter<double> adapter = test::random_adapter<double>(both_sides(), 30, width, 3);
+  Matrix w = test::random_matrix<double>(30, width, 4);
+  Matrix x = test::random_matrix<double>(40, width, 5), g = test::random_matrix<double>(40, 30, 6);
+  Matrix grad_x = Matrix(40, width);
+  ether::Adapter<double> grads = ether::Adapter<double>::zeros_like(adapter);
+  ether::EtherLinear<Backend> layer{ctx, w, adapter};
+
+  static AdapterConfig both_sides() {
+    AdapterConfig config = one_side(Variant::ether_plus, Side::input, 3);
+    config.sides = Sides::both;
+    return config;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("backward takes the s that it is given") {
+  BackwardCase c;
+  c.layer.backward(c.ctx, c.x, Matrix::Zero(40, 30).eval(), c.g, c.grad_x, c.grads);
+  CHECK(test::to_double(c.grads.output_u()).norm() == 0);  // each summand has a factor s
+  CHECK(test::to_double(c.grads.output_v()).norm() == 0);
+  CHECK(test::to_double(c.grads.input_u()).norm() > 1);
 }
 
 TEST_CASE("gradients are orthogonal to the raw vectors") {
-  AdapterConfig config = one_side(Variant::ether_plus, Side::input, 3);
-  config.sides = Sides::both;
-  const auto adapter = test::random_adapter<double>(config, 30, 24, 3);
-  const Matrix w = test::random_matrix<double>(30, 24, 4);
-  const Matrix x = test::random_matrix<double>(40, 24, 5),
-               g = test::random_matrix<double>(40, 30, 6);
-  ether::EigenContext ctx;
-  auto grads = ether::Adapter<double>::zeros_like(adapter);
-  ether::EtherLinear<Backend>(ctx, w, adapter).backward(ctx, x, g, {}, grads);
+  BackwardCase c;
+  c.layer.backward(c.ctx, c.x, c.g, {}, c.grads);
   for (Side side : {Side::input, Side::output}) {
-    const Index size = adapter.block_size(side);
+    const Index size = c.adapter.block_size(side);
     for (Index k = 0; k < 2; ++k)
       for (Index b = 0; b < 3; ++b) {
-        const Eigen::Map<const Eigen::VectorXd> raw(adapter.parameters(side).row(k) + b * size,
+        const Eigen::Map<const Eigen::VectorXd> raw(c.adapter.parameters(side).row(k) + b * size,
                                                     size);
-        const Eigen::Map<const Eigen::VectorXd> grad(grads.parameters(side).row(k) + b * size,
+        const Eigen::Map<const Eigen::VectorXd> grad(c.grads.parameters(side).row(k) + b * size,
                                                      size);
         CHECK(grad.norm() > 1);
         CHECK(std::abs(raw.dot(grad)) <= 1000 * u * raw.norm() * grad.norm());

@@ -1,6 +1,6 @@
 // Negative controls: the comparison helpers fail when they should, and the oracle is what it says.
 
-#include "support/catch.hpp"
+#include "support/check_message.hpp"
 #include "support/oracle.hpp"
 #include "support/random.hpp"
 
@@ -36,6 +36,16 @@ TEST_CASE("bit_difference fails where it must") {
   CHECK(test::bit_difference<float>(a, a.topRows(2).eval()) != "");
   const test::MatrixOf<float> zero = test::MatrixOf<float>::Zero(1, 1);
   CHECK(test::bit_difference<float>(zero, (-zero).eval()) != "");
+}
+
+TEST_CASE("refusal sees each thing that is wrong with a refusal") {
+  const auto shape = [] { throw ether::shape_error("x is (4, 5)"); };
+  CHECK(test::refusal<ether::shape_error>(shape, {"x is", "5)"}) == "");
+  CHECK(test::refusal<ether::error>(shape, {}) == "");
+  CHECK(test::refusal<ether::parameter_error>(shape, {"x is"}) != "");  // another type
+  CHECK(test::refusal<ether::shape_error>(shape, {"x is", "6)"}) != "");
+  CHECK(test::refusal<ether::error>([] {}, {}) != "");
+  CHECK(test::refusal<ether::error>([] { throw std::runtime_error("x"); }, {}) != "");
 }
 
 TEST_CASE("tolerance grows with roundings and counts the final rounding once") {

@@ -1,6 +1,6 @@
 // adapter_config.json: fields, their defaults, what is refused and what only warned of.
 
-#include "io/support/check_message.hpp"
+#include "support/check_message.hpp"
 
 #include <ether/io/adapter_config.hpp>
 

@@ -1,7 +1,7 @@
 // The tensors of an adapter directory: names, shapes, dtypes, values. Each is refused by name.
 
 #include "io/support/build_adapter.hpp"
-#include "io/support/check_message.hpp"
+#include "support/check_message.hpp"
 
 #include <ether/io/adapter_file.hpp>
 

@@ -1,7 +1,7 @@
 // An adapter and its base: which modules are adapted, and whether they fit.
 
 #include "io/support/build_adapter.hpp"
-#include "io/support/check_message.hpp"
+#include "support/check_message.hpp"
 
 #include <ether/io/adapter_file.hpp>
 

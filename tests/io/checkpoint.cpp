@@ -2,8 +2,8 @@
 // does not describe its shards.
 
 #include "io/support/build_safetensors.hpp"
-#include "io/support/check_message.hpp"
 #include "io/support/temporary_directory.hpp"
+#include "support/check_message.hpp"
 
 #include <ether/io/checkpoint.hpp>
 

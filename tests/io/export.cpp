@@ -1,7 +1,8 @@
 // LoRA and HRA adapters against the dense H: W + B A, and W H_1 ... H_r.
 
-#include "io/support/check_message.hpp"
 #include "io/support/model.hpp"
+#include "io/support/refused_unless.hpp"
+#include "support/check_message.hpp"
 
 using ether::BlockLayout;
 using ether::Dtype;

@@ -1,9 +1,9 @@
 // What stands in a file's place: directories, pipes, nothing. And a file larger than 4 GiB.
 
 #include "io/support/build_safetensors.hpp"
-#include "io/support/check_message.hpp"
 #include "io/support/temporary_directory.hpp"
 #include "io/support/unprivileged.hpp"
+#include "support/check_message.hpp"
 
 #include <ether/io/safetensors.hpp>
 

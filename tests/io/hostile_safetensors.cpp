@@ -2,7 +2,7 @@
 // Beside every file that is refused stands the nearest one that is read.
 
 #include "io/support/build_safetensors.hpp"
-#include "io/support/check_message.hpp"
+#include "support/check_message.hpp"
 
 #include <ether/io/safetensors.hpp>
 

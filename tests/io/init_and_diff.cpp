@@ -1,7 +1,7 @@
 // Fresh adapters for a base, and two checkpoints compared.
 
-#include "io/support/check_message.hpp"
 #include "io/support/model.hpp"
+#include "support/check_message.hpp"
 
 using ether::Checkpoint;
 using ether::Dtype;

@@ -1,7 +1,7 @@
 // Merged weights on disk against the dense H in double, rounded once.
 
-#include "io/support/check_message.hpp"
 #include "io/support/model.hpp"
+#include "support/check_message.hpp"
 
 using ether::BlockLayout;
 using ether::Dtype;

@@ -1,6 +1,6 @@
 // What merging does to files: shards, everything beside them, and what is refused.
 
-#include "io/support/check_message.hpp"
+#include "io/support/refused_unless.hpp"
 #include "io/support/sharded_model.hpp"
 
 using ether::Dtype;

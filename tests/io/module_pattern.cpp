@@ -1,6 +1,6 @@
 // target_modules and exclude_modules: lists of names, regular expressions, "all-linear".
 
-#include "io/support/check_message.hpp"
+#include "support/check_message.hpp"
 
 #include <ether/io/adapter_config.hpp>
 

@@ -1,8 +1,9 @@
 // The place of an output is checked, and nothing is written to it.
 
-#include "io/support/check_message.hpp"
+#include "io/support/refused_unless.hpp"
 #include "io/support/temporary_directory.hpp"
 #include "io/support/unprivileged.hpp"
+#include "support/check_message.hpp"
 
 #include <ether/io/output_place.hpp>
 

@@ -1,7 +1,7 @@
 // An adapter to a directory and back, bit for bit.
 
 #include "io/support/build_adapter.hpp"
-#include "io/support/check_message.hpp"
+#include "support/check_message.hpp"
 #include "support/random.hpp"
 
 #include <ether/io/save_adapter.hpp>

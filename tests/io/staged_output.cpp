@@ -1,8 +1,8 @@
 // An output appears whole or not at all, and nothing stays beside it.
 
-#include "io/support/check_message.hpp"
 #include "io/support/temporary_directory.hpp"
 #include "io/support/unprivileged.hpp"
+#include "support/check_message.hpp"
 
 #include <ether/io/staged_output.hpp>
 

@@ -1,7 +1,7 @@
 // Outputs and other processes: killed ones, and ones that write at the same time.
 
-#include "io/support/check_message.hpp"
 #include "io/support/temporary_directory.hpp"
+#include "support/check_message.hpp"
 
 #include <ether/io/staged_output.hpp>
 

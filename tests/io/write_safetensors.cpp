@@ -1,8 +1,8 @@
 // Headers that are written: order, packing, padding, metadata; and the file as a whole.
 
 #include "io/support/build_safetensors.hpp"
-#include "io/support/check_message.hpp"
 #include "io/support/temporary_directory.hpp"
+#include "support/check_message.hpp"
 
 #include <ether/io/write_safetensors.hpp>
 

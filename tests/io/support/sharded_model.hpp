@@ -2,8 +2,8 @@
 
 /// A model of two shards with an adapter, and the merge of both.
 
-#include "io/support/check_message.hpp"
 #include "io/support/model.hpp"
+#include "support/check_message.hpp"
 
 namespace test {
 

@@ -4,7 +4,7 @@
 
 #include "support/catch.hpp"
 
-#include <ether/io/refusal.hpp>
+#include <ether/error.hpp>
 
 #include <initializer_list>
 #include <string>
@@ -28,17 +28,6 @@ std::string refusal(Call&& call, std::initializer_list<std::string> parts) {
     return std::string("the exception is none of ether's: ") + e.what();
   }
   return "nothing was thrown";
-}
-
-/// Whether `call` is refused, and would not be with this option.
-template <class Call>
-bool refused_unless(ether::Refusal::Option option, Call&& call) {
-  try {
-    call();
-  } catch (const ether::Refusal& e) {
-    return e.option() == option;
-  }
-  return false;
 }
 
 }  // namespace test
