@@ -6,6 +6,7 @@ Needs matplotlib for plots only (Debian and Ubuntu: python3-matplotlib).
 import os
 import platform
 import re
+import subprocess
 from pathlib import Path
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; one entry for each method.
@@ -36,6 +37,12 @@ def label(method):
     return LABELS[stem] + method[len(stem):]
 
 
+def order(method):
+    """The place of ether_plus_n32 in tables, to sort by."""
+    stem = method.rstrip("0123456789")
+    return list(LABELS).index(stem), int(method[len(stem):])
+
+
 def colour(label):
     """The colour of a method whose label begins with a name in COLOURS, as in "LoRA r=8"."""
     return COLOURS[_method(label)]
@@ -62,9 +69,16 @@ def processor():
 
 
 def machine(threads=None):
-    """One line for the head of a table: processor, threads, system."""
+    """One line for the head of a table: processor, threads, system, and the commit."""
     threads = threads or len(os.sched_getaffinity(0))
-    return f"{processor()}, {threads} threads, {platform.system()}"
+    return f"{processor()}, {threads} threads, {platform.system()}{commit()}"
+
+
+def commit():
+    """", commit X", of the sources, marked where files have been changed; nothing outside git."""
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True,
+                               cwd=Path(__file__).parent, text=True, check=False)
+    return f", commit {described.stdout.strip()}" if described.returncode == 0 else ""
 
 
 def markdown_table(header, rows):

@@ -4,9 +4,9 @@
 run_benchmarks() {
   configure release
   build release ether_bench ether_adapter_bench
-  say "Running build/release/bench/ether_bench"
-  build/release/bench/ether_bench
   prepare_plots
+  mkdir -p build/release/bench/results
+  run_product_benchmarks
   run_adapter_benchmarks
 }
 
@@ -41,19 +41,30 @@ find_plots() {
   false
 }
 
+run_product_benchmarks() {
+  say "Running build/release/bench/ether_bench: the products"
+  build/release/bench/ether_bench --benchmark_filter='-forward|backward|merge|copy' \
+    --benchmark_out=build/release/bench/results/products.json
+}
+
 # Every method on every shape, but for what takes longest and tells least; and, longer, since what
 # they add is small, those that the comparison is about.
 run_adapter_benchmarks() {
   local program=build/release/bench/ether_adapter_bench results=build/release/bench/results
+  local shape=float/llama-2-7b-attention
   local methods='ether(_plus)?_n(1|32)|ether_plus_s_kept_n32|lora_r8|oft_b32|hra_r8'
-  local main="forward/float/llama-2-7b-attention/($methods)/tokens:128/"
-  mkdir -p "$results"
+  local main="forward/$shape/($methods)/tokens:128/"
+  local more="forward/$shape/(ether(_plus)?_n4|.*kept_n1|lora_r(4|16|64)|oft_b16)/tokens:128/|\
+forward/$shape/(ether(_plus)?_n32|weight_space.*)/tokens:1/|backward/$shape/.*/tokens:128/|merge/$shape/"
   say "Running $program"
-  "$program" --benchmark_out="$results/all.json" --benchmark_filter="-$main|\
+  "$program" --benchmark_out="$results/all.json" --benchmark_filter="-$main|$more|\
 mlp-.*(tokens:512|weight_space)|bfloat16/(llama-2-7b-mlp|deberta|sd-)"
   "$program" --benchmark_out="$results/main.json" --benchmark_filter="$main" \
     --benchmark_repetitions=40 --benchmark_min_time=1
-  "$python" bench/adapters/report.py "$results"/{all,main}.json --out bench/results/cpu
+  "$program" --benchmark_out="$results/more.json" --benchmark_filter="$more" \
+    --benchmark_repetitions=10 --benchmark_min_time=0.4
+  "$python" bench/adapters/report.py "$results"/{all,main,more}.json \
+    --products "$results/products.json" --out bench/results/cpu
 }
 
 # PyTorch and PEFT in build/peers; PyPI's PyTorch, since Debian's multiplies at a fraction of its rate.

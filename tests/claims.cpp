@@ -161,7 +161,8 @@ TEST_CASE("claims: a run that diverges counts as chance") {
   Task task{"tiny", {tiny_images(), tiny_labels}, {}, {}};
   task.validation = task.test = task.training;
   task.training.images(0, 0) = std::numeric_limits<float>::infinity();
-  for (const Method& method : {methods()[4], methods()[6]}) {
+  for (const Method& method : methods()) {
+    INFO(method.name);
     Network wide = random_network({64, 16, 10}, 1);
     Task padded = task;
     for (Digits* d : {&padded.training, &padded.validation, &padded.test}) {

@@ -17,7 +17,8 @@ SHAPES = [MAIN, "llama-2-7b-mlp-up", "llama-2-7b-mlp-down", "phi-1.5", "deberta-
           "sd-1.5-320", "sd-1.5-640", "sd-1.5-1280"]
 PLACES = ("operation", "type", "shape", "method", "tokens")
 FIELDS = ("frozen_s", "method_s", "ratio", "added_s", "added_low", "added_high", "parameters",
-          "flops", "bytes_per_second")
+          "bytes", "flops", "bytes_per_second", "workspace", "allocations")
+COLUMNS = FIELDS[:4] + ("added_error", "pairs") + FIELDS[6:]
 
 
 def read(paths):
@@ -61,7 +62,29 @@ def _together(entries):
     between = statistics.stdev(medians) if len(medians) > 1 else math.inf
     result["added_error"] = 1.25 * max(spread / 1.35 / math.sqrt(pairs),
                                        between / math.sqrt(len(medians)))
+    result["pairs"] = pairs
     return result
+
+
+def ratio_error(entry):
+    """The standard error of `ratio`, as added_error is that of added_s."""
+    return entry["added_error"] / entry["frozen_s"]
+
+
+def quotient(a, a_error, b, b_error):
+    """(a / b, its standard error), of independent a and b; None where b is within two errors of 0."""
+    if not abs(b) > 2 * b_error:
+        return None
+    return a / b, math.hypot(a_error, a / b * b_error) / abs(b)
+
+
+def write_csv(results, path):
+    """Every result: seconds, bytes, FLOPs of a call; an empty cell where a field has no meaning."""
+    lines = [(*PLACES, *COLUMNS)]
+    for key, entry in results.items():
+        values = [f"{entry[field]:.6g}" if field in entry else "" for field in COLUMNS]
+        lines.append(("" if part is None else part for part in (*key, *values)))
+    Path(path).write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
 
 
 def _check(entry):
@@ -84,6 +107,5 @@ def _key(name):
 
 def _order(key):
     operation, kind, shape, method, tokens = key
-    stem = method.rstrip("0123456789")
     return (list(OPERATIONS).index(operation), kind != "float", SHAPES.index(shape),
-            list(figures.LABELS).index(stem), int(method[len(stem):]), tokens or 0)
+            *figures.order(method), tokens or 0)

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Tables and plots of ether_adapter_bench's results.
 
-    bench/adapters/report.py RESULTS.json [MORE.json ...] --out DIRECTORY
+    bench/adapters/report.py RESULTS.json [MORE.json ...] [--products PRODUCTS.json] --out DIRECTORY
 
 Repetitions of a benchmark, also from several files, are put together: of each of its figures the
-median. Writes adapters.md, and overhead_tokens, overhead_parameters and merge as SVG and PNG.
+median. Writes adapters.md; adapters.csv with every figure; and overhead_tokens, overhead_parameters
+and merge as SVG and PNG. PRODUCTS.json: from ether_bench.
 """
 
 import argparse
+import json
 import statistics
 import sys
 from collections import defaultdict
@@ -15,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import figures  # noqa: E402
-from adapter_results import MAIN, OPERATIONS, distinct, read  # noqa: E402
+from adapter_results import (MAIN, OPERATIONS, distinct, quotient, ratio_error,  # noqa: E402
+                             read, write_csv)
 from figures import label  # noqa: E402
 
 
@@ -32,58 +35,77 @@ def added_text(entry):
     return f"{1e6 * entry['added_s']:,.0f} ± {1e6 * entry['added_error']:,.0f}"
 
 
+def ratio_text(entry):
+    """Ratio and its standard error, to two digits of the error, three places at most."""
+    if entry is None:
+        return "-"
+    error = ratio_error(entry)
+    places = 3 if error < 0.1 else 2 if error < 1 else 1
+    return f"{entry['ratio']:.{places}f} ± {error:.{places}f}"
+
+
 def number(value):
     return f"{value:,.0f}"
 
 
 def main_table(results):
     """All methods on the main shape at 128 tokens: the table that a reader decides by."""
-    def get(operation, method, field, tokens=128):
-        entry = results.get((operation, "float", MAIN, method, tokens))
-        return None if entry is None else entry[field]
+    def get(operation, method, tokens=128):
+        return results.get((operation, "float", MAIN, method, tokens))
 
+    lora = get("forward", "lora_r8")
     rows = []
     for method in distinct(results, "method", operation="forward", type="float", shape=MAIN):
-        entry = results.get(("forward", "float", MAIN, method, 128))
+        entry = get("forward", method)
         if entry is None:
             continue
-        backward = get("backward", method, "ratio")
-        merge = get("merge", method, "ratio", None)
+        share = lora and quotient(entry["added_s"], entry["added_error"], lora["added_s"],
+                                  lora["added_error"])
         rows.append([
-            label(method), number(entry["parameters"]), number(entry["flops"] / 128 / 1000),
-            f"{entry['ratio']:.3f}", added_text(entry),
-            f"{backward:.3f}" if backward else "-", f"{merge:.2f}" if merge else "-"])
+            label(method), number(entry["parameters"]), number(entry["bytes"] / 1024),
+            number(entry["flops"] / 128 / 1000), f"{entry['workspace'] / 2**20:.1f}",
+            ratio_text(entry), added_text(entry), f"{share[0]:.2f} ± {share[1]:.2f}" if share else "-",
+            ratio_text(get("backward", method)), ratio_text(get("merge", method, None))])
     return figures.markdown_table(
-        ["method", "parameters", "kFLOP per token", "forward ÷ frozen", "added, µs",
-         "backward ÷ frozen", "merge ÷ copy"], rows)
+        ["method", "parameters", "KiB", "kFLOP per token", "workspace, MiB", "forward ÷ frozen",
+         "added, µs", "added ÷ LoRA r=8's", "backward ÷ frozen", "merge ÷ copy"], rows)
 
 
-def goal_lines(results):
-    """The figures that the comparison is about, in sentences."""
-    def entry(method, tokens):
-        return results.get(("forward", "float", MAIN, method, tokens))
-
+def weight_space_lines(results):
+    """How much faster than in weight space a forward pass of one token is."""
     lines = []
-    lora = entry("lora_r8", 128)
-    for method in ("ether_n1", "ether_n32", "ether_plus_n1", "ether_plus_n32"):
-        if lora and entry(method, 128):
-            lines.append(f"{label(method)}, 128 tokens: adds {added_text(entry(method, 128))} µs, "
-                         f"LoRA r=8 {added_text(lora)} µs.")
-    for ours, theirs in (("ether_n32", "weight_space_ether_n32"),
-                         ("ether_plus_n32", "weight_space_ether_plus_n32")):
-        if entry(ours, 1) and entry(theirs, 1):
-            times = entry(theirs, 1)["method_s"] / entry(ours, 1)["method_s"]
-            lines.append(f"{label(ours)}, 1 token: {times:.0f} times as fast as in weight space.")
+    for kind in distinct(results, "type", operation="forward", shape=MAIN):
+        for method in ("ether_n32", "ether_plus_n32"):
+            ours, theirs = (results.get(("forward", kind, MAIN, prefix + method, 1))
+                            for prefix in ("", "weight_space_"))
+            faster = ours and theirs and quotient(theirs["ratio"], ratio_error(theirs), ours["ratio"],
+                                                  ratio_error(ours))
+            if faster:
+                lines.append(f"{label(method)}, {kind}, 1 token: {faster[0]:.0f} ± {faster[1]:.0f} times "
+                             "as fast as in weight space.")
     return "".join(f"* {line}\n" for line in lines)
 
 
+def products_table(path):
+    """Median times of ether_bench's products."""
+    try:
+        times = defaultdict(list)
+        for entry in json.loads(Path(path).read_text())["benchmarks"]:
+            if entry["run_type"] == "iteration":
+                times[entry["run_name"].removesuffix("/real_time")].append(entry["real_time"])
+    except (OSError, KeyError, ValueError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {path}: {error}")
+    return figures.markdown_table(
+        ["product with W (4096, 4096)", "ms"],
+        [[name, f"{statistics.median(some):.3g}"] for name, some in times.items()])
+
+
 def full_tables(results):
-    """One table for each operation, type and shape: ratios, and added times, for each number of
-    tokens."""
+    """One table for each operation, type and shape: ratios for each number of tokens."""
     text = []
     for operation, beside in OPERATIONS.items():
         for kind in distinct(results, "type", operation=operation):
-            text.append(f"\n### {operation}, {kind}: time ÷ {beside}, and added time\n")
+            text.append(f"\n### {operation}, {kind}: time ÷ {beside}\n")
             for shape in distinct(results, "shape", operation=operation, type=kind):
                 text.append("\n" + _shape_table(results, operation, kind, shape))
     return "".join(text)
@@ -100,11 +122,8 @@ def _shape_table(results, operation, kind, shape):
                  and k[4] == count]
         frozen.append(time_text(statistics.median(times)))
     for method in methods:
-        row = [label(method)]
-        for count in tokens:
-            e = results.get((operation, kind, shape, method, count))
-            row.append("-" if e is None else f"{e['ratio']:.3f} ({time_text(e['added_s'])})")
-        rows.append(row)
+        rows.append([label(method)] + [
+            ratio_text(results.get((operation, kind, shape, method, count))) for count in tokens])
     return figures.markdown_table(header, [frozen, *rows])
 
 
@@ -121,7 +140,7 @@ def plot_tokens(results, stem):
             continue
         apart = 1.07 ** (place - len(methods) / 2)  # so that the bars can be told apart
         axes.errorbar([t * apart for t in tokens], [100 * (e["ratio"] - 1) for e in entries],
-                      yerr=[100 * e["added_error"] / e["frozen_s"] for e in entries], capsize=2,
+                      yerr=[100 * ratio_error(e) for e in entries], capsize=2,
                       elinewidth=0.9, color=figures.colour(label(method)),
                       marker=figures.marker(label(method)), label=label(method))
     axes.axhline(0, color="black", linewidth=0.8)
@@ -143,25 +162,29 @@ def plot_parameters(results, stem):
                            tokens=128):
         if not method.startswith(("weight_space", "ether_plus_s_kept")):
             entry = results[("forward", "float", MAIN, method, 128)]
-            families[label(method).split()[0]].append(
-                (entry["parameters"], 100 * (entry["ratio"] - 1), label(method).split()[1]))
+            family, name = label(method).split()
+            families[family].append((entry["parameters"], 100 * (entry["ratio"] - 1),
+                                     100 * ratio_error(entry), name))
     for family, points in families.items():
-        axes.plot([p for p, _, _ in points], [r for _, r, _ in points],
-                  color=figures.colour(family), marker=figures.marker(family), label=family,
-                  linestyle="none" if family.startswith("ETHER") else "-")
-        for parameters, ratio, name in points:
-            if not family.startswith("ETHER"):
-                axes.annotate(name, (parameters, ratio), textcoords="offset points",
-                              xytext=(4, 4), fontsize=7)
+        # The number of blocks changes no parameter: side by side, so that they can be told apart.
+        apart = [1.12 ** (i - 1) if family.startswith("ETHER") else 1 for i in range(len(points))]
+        places = [p[0] * factor for p, factor in zip(points, apart)]
+        axes.errorbar(places, [p[1] for p in points], yerr=[p[2] for p in points], capsize=2,
+                      elinewidth=0.9, color=figures.colour(family), marker=figures.marker(family),
+                      label=family, linestyle="none")
+        for place, (_, added, _, name) in zip(places, points):
+            axes.annotate(name, (place, added), textcoords="offset points", xytext=(3, 4),
+                          fontsize=6)
+    axes.axhline(0, color="black", linewidth=0.8)
     axes.set(xscale="log", xlabel="trainable parameters",
              ylabel="added time, % of the frozen product",
-             title="Forward, 128 tokens, W (4096, 4096), float")
+             title="Forward, 128 tokens, W (4096, 4096), float; bars: standard error")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figures.save(fig, stem)
 
 
 def plot_merge(results, stem):
-    """Bytes that a merge reads and writes per second, beside memcpy's."""
+    """Bytes that a merge reads and writes per second, beside those of a copy of W."""
     methods = [m for m in distinct(results, "method", operation="merge", type="float", shape=MAIN)
                if not m.startswith("weight_space")]
     if not methods:
@@ -173,7 +196,7 @@ def plot_merge(results, stem):
     axes.barh([label(m) for m in methods], speeds, height=0.6,
               color=[figures.colour(label(m)) for m in methods])
     axes.axvline(limit, color="black", linestyle="--", linewidth=1)
-    axes.annotate("memcpy", (limit, -0.9), ha="center", va="bottom", fontsize=8,
+    axes.annotate("copy", (limit, -0.9), ha="center", va="bottom", fontsize=8,
                   annotation_clip=False)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
@@ -184,6 +207,7 @@ def plot_merge(results, stem):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="+", help="JSON from ether_adapter_bench")
+    parser.add_argument("--products", help="JSON from ether_bench")
     parser.add_argument("--out", required=True, help="directory for the tables and plots")
     options = parser.parse_args()
     context, results = read(options.results)
@@ -191,12 +215,15 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     head = (f"{figures.machine(int(context['threads']))}; {context['compiler']}; Eigen "
             f"{context['eigen']}; {context['date'][:10]}")
-    text = (f"# Adapters beside the frozen layer\n\n{head}.\n\nMedians of pairs of calls in turns; "
-            "what each column is: [bench/README.md](../../README.md).\n\n"
+    products = f"## Products\n\n{products_table(options.products)}\n" if options.products else ""
+    text = (f"# Adapters beside the frozen layer\n\n{head}.\n\nMedians of pairs of calls in turns ± "
+            "their standard error; what each column is: [bench/README.md](../../README.md); times, "
+            "bytes, FLOPs and workspace of every row: [adapters.csv](adapters.csv).\n\n"
             f"## W (4096, 4096), float, 128 tokens\n\n{main_table(results)}\n"
-            f"{goal_lines(results)}\n## Everything\n{full_tables(results)}")
+            f"{weight_space_lines(results)}\n{products}## All shapes\n{full_tables(results)}")
     (out / "adapters.md").write_text(text)
-    written = [out / "adapters.md"]
+    write_csv(results, out / "adapters.csv")
+    written = [out / "adapters.md", out / "adapters.csv"]
     written += plot_tokens(results, out / "overhead_tokens")
     written += plot_parameters(results, out / "overhead_parameters")
     written += plot_merge(results, out / "merge")

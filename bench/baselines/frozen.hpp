@@ -114,6 +114,20 @@ class Frozen {
     Backend::reflect(ctx, ether::identity<P>(y.cols), s, y, bias());
   }
 
+  /// Whether a merge writes past the cache, as the layer's does.
+  bool streams(MatrixView<Scalar> merged) const {
+    return ether::detail::worth_streaming(weight(), merged, merged.cols);
+  }
+  /// to = from, rounded, by the calling thread; where `past_cache`, finish_streaming is to follow.
+  static void write(const P* from, Index count, Scalar* to, bool past_cache) {
+    if (!past_cache) return ether::detail::convert<P>(from, count, to);
+    constexpr Index lanes = ether::detail::lanes<P>;
+    Index i = 0;
+    for (; i + lanes <= count; i += lanes)
+      ether::detail::stream<P>(to + i, ether::detail::load<P>(from + i));
+    ether::detail::convert<P>(from + i, count - i, to + i);
+  }
+
   void check_forward(MatrixView<const Scalar> x, MatrixView<Scalar> y) const {
     ether::detail::check_shape("x", x, x.rows, in_features(), "(tokens, in_features)");
     ether::detail::check_shape("y", y, x.rows, out_features(), "(tokens of x, out_features)");

@@ -97,33 +97,36 @@ class Hra {
   /// merged (out, in) = W H, rounded once.
   void merge(Context& ctx, MatrixView<Scalar> merged) const {
     frozen_.check_merge(merged);
-    apply(ctx, frozen_.weight(), merged, Order::first_to_last);
+    apply(ctx, frozen_.weight(), merged, Order::first_to_last, frozen_.streams(merged));
   }
 
  private:
-  /// out = in times the chain, four rows at a time. Not in place.
+  /// out = in times the chain, four rows at a time; through workspace where out cannot hold a P, or
+  /// is to be written past the cache. Not in place.
   template <class A, class B>
-  void apply(Context& ctx, MatrixView<const A> in, MatrixView<B> out, Order order) const {
+  void apply(Context& ctx, MatrixView<const A> in, MatrixView<B> out, Order order,
+             bool past_cache = false) const {
     constexpr int group = 4;
+    const bool through = !std::is_same_v<B, P> || past_cache;
     Frame frame(ctx);
-    const auto wide =
-        frame.template matrix<P>(std::is_same_v<B, P> ? 0 : ctx.threads() * group, in.cols);
+    const auto wide = frame.template matrix<P>(through ? ctx.threads() * group : 0, in.cols);
     const Index tasks = (in.rows + group - 1) / group;
     ctx.parallel_for(tasks, 2 * in.rows * parameters(), [&](Index task, int thread) {
       const Index first = task * group, rows = std::min<Index>(group, in.rows - first);
-      MatrixView<P> to;
+      MatrixView<P> to = wide;
       if constexpr (std::is_same_v<B, P>)
-        to = out.middle_rows(first, rows);
-      else
-        to = wide.middle_rows(thread * group, rows);
+        if (!through) to = out.middle_rows(first, rows);
+      if (through) to = wide.middle_rows(thread * group, rows);
       if (rows == group)
         chain_rows<group>(in.row(first), in.stride, unit(), order, to.data, to.stride);
       else
         for (Index i = 0; i < rows; ++i)
           chain_rows<1>(in.row(first + i), in.stride, unit(), order, to.row(i), to.stride);
-      if constexpr (!std::is_same_v<B, P>)
-        for (Index i = 0; i < rows; ++i)
-          ether::detail::convert<P>(to.row(i), to.cols, out.row(first + i));
+      if constexpr (std::is_same_v<B, Scalar>)
+        if (through)
+          for (Index i = 0; i < rows; ++i)
+            Frozen<Backend>::write(to.row(i), to.cols, out.row(first + i), past_cache);
+      if (past_cache) ether::detail::finish_streaming();
     });
   }
 

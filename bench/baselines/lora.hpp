@@ -86,9 +86,11 @@ class Lora {
       frozen_.multiply_tiles(ctx, x, s,
                              LowRankTiles(ctx, frame, View(t), b_, s, frozen_.finish_tiles(s, y)));
     } else {
-      const View z = Frozen<Backend>::widened(ctx, frame, x);
+      // a copy, which is read faster than tokens that come from memory: see reflect_gemm
+      const auto z = frame.template matrix<P>(x.rows, x.cols);
+      Backend::reflect(ctx, ether::identity<P>(x.cols), x, z, View{});
       const auto t = frame.template matrix<P>(x.rows, rank());
-      Backend::gemm(ctx, z, a_, true, t, false);
+      Backend::gemm(ctx, View(z), a_, true, t, false);
       scale(t);
       frozen_.multiply(ctx, z, s);
       Backend::gemm(ctx, View(t), b_, false, s, true);
@@ -121,29 +123,55 @@ class Lora {
     Frozen<Backend>::round(ctx, grad, grad_x);
   }
 
-  /// merged (out, in) = W + scale B A, in panels of rows that stay in the cache.
+  /// merged (out, in) = W + scale B A, rounded once, in pieces that stay in the nearest cache.
   void merge(Context& ctx, MatrixView<Scalar> merged) const {
     frozen_.check_merge(merged);
-    constexpr Index panel = 256;
+    constexpr Index group = 16, strip = 512;
     Frame frame(ctx);
     const auto b = transposed(frame, b_);
     scale(b);
-    for (Index first = 0; first < merged.rows; first += panel) {
-      Frame inner(ctx);
-      const Index rows = std::min(panel, merged.rows - first);
-      const auto to = merged.middle_rows(first, rows);
-      const auto wide = Frozen<Backend>::as_wide(inner, to);
-      Backend::reflect(ctx, ether::identity<P>(to.cols), frozen_.weight().middle_rows(first, rows),
-                       wide, View{});
-      Backend::gemm(ctx, View(b.middle_rows(first, rows)), a_, false, wide, true);
-      Frozen<Backend>::round(ctx, wide, to);
-    }
+    const auto wide = frame.template matrix<P>(ctx.threads() * group, strip);
+    const bool past_cache = frozen_.streams(merged);
+    const Index work = 2 * merged.rows * merged.cols * rank();
+    ctx.parallel_for((merged.rows + group - 1) / group, work, [&](Index task, int thread) {
+      const Index first = task * group, rows = std::min(group, merged.rows - first);
+      for (Index column = 0; column < merged.cols; column += strip) {
+        const Index cols = std::min(strip, merged.cols - column);
+        const auto sums = wide.block(thread * group, 0, rows, cols);
+        for (Index i = 0; i < rows; ++i)
+          ether::detail::convert<P>(frozen_.weight().row(first + i) + column, cols, sums.row(i));
+        add_product(View(b.middle_rows(first, rows)), a_.block(0, column, rank(), cols), sums);
+        for (Index i = 0; i < rows; ++i)
+          Frozen<Backend>::write(sums.row(i), cols, merged.row(first + i) + column, past_cache);
+      }
+      if (past_cache) ether::detail::finish_streaming();
+    });
   }
 
  private:
   void scale(MatrixView<P> t) const {
     for (Index i = 0; i < t.rows; ++i)
       for (Index k = 0; k < t.cols; ++k) t(i, k) *= scale_;
+  }
+  /// sums += b a, by the calling thread.
+  static void add_product(View b, View a, MatrixView<P> sums) {
+    const auto add = [&](auto count, Index k) {
+      constexpr int some = decltype(count)::value;
+      const P* rows[some];
+      for (Index j = 0; j < some; ++j) rows[j] = a.row(k + j);
+      Index i = 0;
+      for (; i + 2 <= b.rows; i += 2) {
+        P factors[2 * some];
+        std::copy_n(b.row(i) + k, some, factors);
+        std::copy_n(b.row(i + 1) + k, some, factors + some);
+        ether::detail::combine_rows<2, some>(rows, factors, a.cols, sums.row(i), sums.stride);
+      }
+      if (i < b.rows)
+        ether::detail::combine_rows<1, some>(rows, b.row(i) + k, a.cols, sums.row(i), 0);
+    };
+    Index k = 0;
+    for (; k + 4 <= a.rows; k += 4) add(std::integral_constant<int, 4>(), k);
+    for (; k < a.rows; ++k) add(std::integral_constant<int, 1>(), k);
   }
   static MatrixView<P> transposed(Frame& frame, View from) {
     const auto to = frame.template matrix<P>(from.cols, from.rows);

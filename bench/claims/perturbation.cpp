@@ -84,8 +84,8 @@ Family ether_plus_family(Index blocks) {
           [=](const Network& base, double degrees, std::uint64_t seed) {
             const auto config =
                 ether_config(ether::Variant::ether_plus, ether::Sides::both, blocks);
-            return through_adapters(base, config, seed, [=](ether::Adapter<float>& a) {
-              std::uint64_t stream = seed + 500;
+            std::uint64_t stream = seed * 1000 + 500;
+            return through_adapters(base, config, seed, [&](ether::Adapter<float>& a) {
               for (ether::Side side : {ether::Side::input, ether::Side::output}) {
                 const Index n = a.blocks(side), size = a.block_size(side);
                 const auto w = a.parameters(side);

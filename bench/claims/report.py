@@ -40,8 +40,8 @@ def main(directory):
                      results.read(directory, "block_flops.csv")),
         tables.learning_rates(setup, methods, runs),
         tables.distances(runs),
-        tables.perturbation(perturbed),
-        tables.energy(runs),
+        tables.perturbation(setup, perturbed),
+        tables.energy(setup, runs),
     ]), encoding="utf-8")
     print(f"wrote {directory / 'claims.md'}")
 

@@ -47,12 +47,12 @@ depend on it. Published: for Llama-2-7B, in the paper.
         shown = [row for row in of_model if row["adapted"] == "q v"]
         text += f"\n**{model}**\n\n" + figures.markdown_table(
             ["method", "parameters, M", "published, M", "difference, M",
-             "on activations, MFLOP per token", "weight space, GFLOP per pass, n=1", "n=4", "n=32"],
+             "on activations, MFLOP per token", "weight space, TFLOP per pass, n=1", "n=4", "n=32"],
             [[f"{row['method']} {row['settings']}".strip(), millions(row["parameters"]),
               millions(row["published_parameters"]),
               millions(row["parameters"] - row["published_parameters"]),
               number(row["flops_per_token"] / 1e6),
-              *[number(row[f"weight_space_n{n}"] / 1e9, 1) for n in (1, 4, 32)]]
+              *[number(row[f"weight_space_n{n}"] / 1e12) for n in (1, 4, 32)]]
              for row in shown])
     return text
 
@@ -157,7 +157,10 @@ where it is broken.
                    "\n![distance of the weights](weight_distance.png)\n")
 
 
-def perturbation(rows):
+def perturbation(setup, rows):
+    def energy_of(level):
+        return results.spread([row["energy"] for row in level])[0]
+
     lines = []
     for method, of_method in results.group(rows, "method").items():
         levels = list(results.group(of_method, "strength").values())
@@ -169,7 +172,8 @@ def perturbation(rows):
                       number(results.spread([row["transform_distance"] for row in last])[0]),
                       number(results.spread([row["weight_distance"] for row in last])[0]),
                       f"{accuracy[0]:.1f} ({accuracy[1]:.1f} – {accuracy[2]:.1f})",
-                      number(half[0]) if half else "never"])
+                      number(half[0]) if half else "never",
+                      number(100 * (energy_of(last) / setup["base_energy"] - 1))])
     text = """## Perturbation
 
 Random directions on the pretrained network, at the largest level:
@@ -177,11 +181,12 @@ Random directions on the pretrained network, at the largest level:
 """
     return text + figures.markdown_table(
         ["method", "level is", "largest level", "‖H − I‖", "‖W′ − W‖ / ‖W‖",
-         "accuracy on upright digits, %", "below 50 % from ‖W′ − W‖ / ‖W‖"], lines) + \
+         "accuracy on upright digits, %", "below 50 % from ‖W′ − W‖ / ‖W‖",
+         "change of the energy, %"], lines) + \
         "\n![accuracy of the perturbed network](perturbation.png)\n"
 
 
-def energy(runs):
+def energy(setup, runs):
     lines = []
     tasks = results.group(runs, "task")
     for method in results.group(runs, "method"):
@@ -196,9 +201,9 @@ def energy(runs):
     header = ["method"]
     for task in tasks:
         header += [f"{task}: at the best rate, %", "over all rates, %"]
-    text = """## Hyperspherical energy
+    text = f"""## Hyperspherical energy
 
-Change of the sum over all layers, from before to after finetuning.
+The sum over all layers, {setup["base_energy"]:,.0f} before finetuning, and its change by it.
 
 """
     return text + figures.markdown_table(header, lines) + (

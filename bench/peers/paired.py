@@ -34,9 +34,18 @@ def summary(pairs):
     }
 
 
+def error(result):
+    """The standard error of added_s: 1.25 sigma / sqrt(n), as for normal noise, sigma = (q3 - q1) / 1.35.
+
+    n is the number of pairs ("rounds"), or of repetitions whose medians were taken ("repeated").
+    """
+    n = result.get("rounds") or result["repeated"]
+    return 1.25 * (result["added_high"] - result["added_low"]) / 1.35 / math.sqrt(n)
+
+
 def within_noise(result):
-    """Whether the added time is indistinguishable from none: its quartiles do not exceed 0."""
-    return result["added_low"] <= 0 or result["ratio"] <= 1
+    """Whether the added time is not told from none: it is not above two standard errors."""
+    return result["added_s"] <= 2 * error(result) or result["ratio"] <= 1
 
 
 def added(result, seconds=False):
@@ -44,24 +53,30 @@ def added(result, seconds=False):
     return result["added_s"] if seconds else result["ratio"] - 1
 
 
+def upper(result, seconds=False):
+    """The same and two standard errors, not below 0."""
+    margin = 2 * error(result) / (1 if seconds else result["frozen_s"])
+    return max(added(result, seconds) + margin, 0)
+
+
 def compare(ours, peer, seconds=False):
     """(bound, value): our added time over the peer's, each as `added` gives it.
 
-    bound is "=" or, where our own added time is within noise, "<", value then being that of the
-    upper quartile; (None, None) where the peer's added time, the denominator, is within noise.
+    bound is "=" or, where our own added time is within noise, "<", value then being of `upper`;
+    (None, None) where the peer's added time, the denominator, is within noise.
     """
     if within_noise(peer):
         return None, None
-    if not within_noise(ours):
-        return "=", added(ours, seconds) / added(peer, seconds)
-    upper = ours["added_high"] / (1 if seconds else ours["frozen_s"])
-    return "<", max(upper, added(ours, seconds), 0) / added(peer, seconds)
+    if within_noise(ours):
+        return "<", upper(ours, seconds) / added(peer, seconds)
+    return "=", added(ours, seconds) / added(peer, seconds)
 
 
 def overview(comparisons):
     """Of [(bound, value)]: the median and largest value, how many below 1, how many there are.
 
-    Denominators within noise are left out of all but `noise`, their number. None without values.
+    `bounds` counts those that are upper bounds. Denominators within noise are left out of all but
+    `noise`, their number. None without values.
     """
     values = [value for bound, value in comparisons if bound]
     return {
@@ -69,5 +84,6 @@ def overview(comparisons):
         "largest": max(values) if values else None,
         "below_1": sum(value < 1 for value in values),
         "count": len(values),
+        "bounds": sum(bound == "<" for bound, _ in comparisons),
         "noise": len(comparisons) - len(values),
     }

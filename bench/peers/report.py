@@ -11,13 +11,14 @@ import figures  # noqa: E402
 
 DRAWN = (("ether", "ether_n32"), ("ether", "ether_plus_n32"), ("PEFT", "lora_r8"),
          ("PEFT", "oft_b32"), ("PEFT", "hra_r8"))
-LEAST_SHARE = 1e-4  # the plot's lowest line: what is below, or within noise of 0, is drawn there
+LEAST_SHARE = 1e-4  # the plot's lowest line: what is below is drawn there
 
 EXPLANATION = """\
 Each cell is the median over shapes and tokens of (ratio - 1) of ours over (ratio - 1) of PEFT's,
 each ratio to its own frozen layer; in brackets the largest, and how many of the cases are below 1.
-A case whose denominator is within noise (its quartiles reach down to 0) is in none of the three,
-but counted as noise; where ours is within noise, its upper quartile stands for it.
+Where our own added time is no more than twice its standard error, added time and two errors stand
+for it, an upper bound: with "<" before the median where half of the cases are such. A case whose
+denominator is within noise is in none of the three, but counted as noise.
 
 """
 
@@ -48,7 +49,8 @@ def distinct(results, field):
 def times_table(results):
     """One row for each result; times in milliseconds, the frozen layer's rate in GFLOP/s."""
     rows = []
-    for r in sorted(results, key=lambda r: r["tokens"]):
+    for r in sorted(results, key=lambda r: (r["tokens"], *(
+            (0, r["label"]) if r["library"] == "PEFT" else (1, figures.order(r["method"]))))):
         quartiles = f"{milliseconds(r['added_low'])} to {milliseconds(r['added_high'])}"
         rows.append([f"{r['library']} {r['label']}", r["tokens"], milliseconds(r["frozen_s"]),
                      f"{gflops(r):.3g}", milliseconds(r["method_s"]),
@@ -73,7 +75,8 @@ def overview_cell(pairs):
     noise = f"; noise: {seen['noise']}" if seen["noise"] else ""
     if not seen["count"]:
         return "all noise"
-    return (f"{seen['median']:.2g} ({seen['largest']:.2g}; {seen['below_1']} of {seen['count']}"
+    bound = "< " if 2 * seen["bounds"] >= seen["count"] else ""
+    return (f"{bound}{seen['median']:.2g} ({seen['largest']:.2g}; {seen['below_1']} of {seen['count']}"
             f"{noise})")
 
 
@@ -93,7 +96,8 @@ def overview_table(results, seconds=False):
 
 def own_methods(results):
     """The ETHER and ETHER+ adapters among ether's results; not the baselines timed beside them."""
-    return [m for m in distinct(of(results, library="ether"), "method") if m.startswith("ether")]
+    found = [m for m in distinct(of(results, library="ether"), "method") if m.startswith("ether")]
+    return sorted(found, key=figures.order)
 
 
 def overview_text(results):
@@ -148,7 +152,7 @@ def plot(stem, results, operation, title):
     legend = {line.get_label(): line for panel in axes.flat for line in panel.get_lines()
               if not line.get_label().startswith("_")}
     figure.tight_layout(rect=(0, 0, 1, 0.96))
-    figure.suptitle(f"{operation}: {title}; hollow: within noise of 0", y=1.0, fontsize=10)
+    figure.suptitle(f"{operation}: {title}; hollow: upper bounds", y=1.0, fontsize=10)
     figure.legend(legend.values(), legend.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.0),
                   ncol=len(legend) if columns > 2 else 3)
     return figures.save(figure, stem)
@@ -160,19 +164,20 @@ def size_of(results, shape):
 
 
 def draw_panel(panel, results):
-    """One line for each of DRAWN; hollow marks where the added time is within noise."""
+    """One line for each of DRAWN; where the added time is within noise, hollow, its upper bound."""
     for library, method in DRAWN:
         line = sorted(of(results, library=library, method=method), key=lambda r: r["tokens"])
         if not line:
             continue
         label = line[0]["label"]
         style = {"color": figures.colour(label), "marker": figures.marker(label)}
-        points = [(r["tokens"], max(paired.added(r), LEAST_SHARE)) for r in line]
-        panel.plot(*zip(*points), "-" if library == "ether" else "--", label=f"{library} {label}",
-                   **style)
-        for point, result in zip(points, line):
-            if paired.within_noise(result):
-                panel.plot(*point, linestyle="", markerfacecolor="white", zorder=3, **style)
+        told = [r for r in line if not paired.within_noise(r)]
+        panel.plot([r["tokens"] for r in told], [paired.added(r) for r in told],
+                   "-" if library == "ether" else "--", label=f"{library} {label}", **style)
+        bounds = [r for r in line if paired.within_noise(r)]
+        panel.plot([r["tokens"] for r in bounds],
+                   [max(paired.upper(r), LEAST_SHARE) for r in bounds], linestyle="",
+                   markerfacecolor="white", zorder=3, **style)
     tokens = sorted(distinct(results, "tokens"))
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")

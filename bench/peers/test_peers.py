@@ -80,17 +80,24 @@ def test_compare():
 
 def test_noise():
     noisy = result([(1.0, 0.9), (1.0, 1.1), (1.0, 1.2), (1.0, 0.8), (1.0, 1.01)])
+    close(paired.error(noisy), 1.25 * 0.2 / 1.35 / 5 ** 0.5)
+    with refused():
+        close(paired.error(noisy), paired.error({**noisy, "rounds": 20}))
+    close(paired.error({**noisy, "rounds": 20}), paired.error(noisy) / 2)
     assert paired.within_noise(noisy) and not paired.within_noise(result(STEADY))
     assert paired.within_noise(result([(1.0, 0.9)] * 3)), "a negative cost is noise, too"
+    assert not paired.within_noise(result([(1.0, 1.1)] * 3))
     assert paired.compare(result(STEADY), noisy) == (None, None)
     bound, value = paired.compare(noisy, result(STEADY))
     assert bound == "<"
-    close(value, 0.1 / 0.2)  # the upper quartile of ours
+    close(value, (0.01 + 2 * paired.error(noisy)) / 0.2)
+    assert paired.upper(result([(1.0, 0.9)] * 3)) == 0
 
 
 def test_overview():
     seen = paired.overview([("=", 0.5), ("<", 0.1), (None, None), ("=", 1.0)])
     assert (seen["below_1"], seen["count"], seen["noise"]) == (2, 3, 1), seen
+    assert seen["bounds"] == 1, seen
     close(seen["median"], 0.5)
     close(seen["largest"], 1.0)
     assert paired.overview([(None, None)])["median"] is None

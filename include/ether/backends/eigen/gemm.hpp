@@ -62,31 +62,77 @@ struct Widen {
 
 inline constexpr Index depth_tile = 256, token_tile = 256;
 
+/// in H for up to Rows rows, piece after piece, so that what is read and written stays in the nearest
+/// cache: operator() makes the columns from k on, and is to be called in ascending order.
+template <int Terms, int Rows, class P, class A>
+class ReflectPieces {
+ public:
+  ReflectPieces(const Reflection<P>& h, MatrixView<const A> in) : h_(h), in_(in) {}
+
+  void operator()(Index k, MatrixView<P> to) {
+    const Index end = k + to.cols;
+    for (Index column = k, next; column < end; column = next) {
+      next = std::min((column / h_.block_size + 1) * h_.block_size, end);
+      const auto part = to.block(0, column - k, to.rows, next - column);
+      if (in_.rows == Rows)
+        within_block<Rows>(0, column, part);
+      else
+        for (Index row = 0; row < in_.rows; ++row) within_block<1>(row, column, part);
+    }
+  }
+
+ private:
+  template <int Some>
+  void within_block(Index row, Index column, MatrixView<P> to) {
+    const A* const from = in_.row(row) + column;
+    P* const factors = factors_ + row * Terms;
+    Vectors<Terms, P> w;
+    for (int i = 0; i < Terms; ++i) w.vector[i] = h_.unit.row(i) + column;
+    if (column % h_.block_size == 0) {  // the block begins
+      P coefficient[Terms == 0 ? 1 : Terms] = {};
+      for (int i = 0; i < Terms; ++i) coefficient[i] = h_.coefficient(i, column / h_.block_size);
+      dot_block<Terms, Some>(from, in_.stride, h_.block_size, w, coefficient, factors, Terms);
+    }
+    add_vectors<Terms, Some, false>(from, in_.stride, to.row(row), to.stride,
+                                    static_cast<const P*>(nullptr), 0, to.cols, w, factors);
+  }
+
+  const Reflection<P>& h_;
+  MatrixView<const A> in_;
+  P factors_[Rows * (Terms == 0 ? 1 : Terms)] = {};  // of the block at hand
+};
+
 /// Packs a H for the kernel, depth tile after depth tile, all rows in each; a H itself is never
 /// stored. A task takes the few rows that the kernel takes together, through H (its step is 0) in
 /// scratch of its thread.
 template <class P, class A>
 void pack_tokens(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> a, P* packed) {
   using Blocks = Blocked<P>;
-  constexpr Index group = Blocks::Traits::nr;
-  const bool as_it_is = std::is_same_v<A, P> && h.terms() == 0;
+  constexpr int group = Blocks::Traits::nr;
   EigenContext::Frame frame(ctx);
-  const auto scratch = frame.matrix<P>(as_it_is ? 0 : ctx.threads() * group, a.cols);
+  const auto scratch = frame.matrix<P>(ctx.threads() * group, depth_tile);
   ctx.parallel_for((a.rows + group - 1) / group, a.rows * a.cols, [&](Index task, int thread) {
     const Index first = task * group;
-    const auto rows = a.middle_rows(first, std::min(group, a.rows - first));
-    MatrixView<const P> from;
-    if constexpr (std::is_same_v<A, P>) from = rows;
-    if (!as_it_is) {
-      const auto to = scratch.middle_rows(thread * group, rows.rows);
-      reflect_tile(h, rows, to, MatrixView<const P>{});
-      from = to;
-    }
-    for (Index k = 0; k < a.cols; k += depth_tile) {
-      const Index ks = std::min(depth_tile, a.cols - k);
-      typename Blocks::template Source<Eigen::ColMajor> source(from.data + k, from.stride);
-      typename Blocks::PackRight()(packed + k * a.rows + ks * first, source, ks, from.rows);
-    }
+    const auto rows = a.middle_rows(first, std::min<Index>(group, a.rows - first));
+    const auto pack = [&](Index k, MatrixView<const P> from) {
+      typename Blocks::template Source<Eigen::ColMajor> source(from.data, from.stride);
+      typename Blocks::PackRight()(packed + k * a.rows + from.cols * first, source, from.cols,
+                                   from.rows);
+    };
+    with_terms(h.terms(), [&](auto terms) {
+      constexpr int count = decltype(terms)::value;
+      ReflectPieces<count, group, P, A> reflect(h, rows);
+      for (Index k = 0; k < a.cols; k += depth_tile) {
+        const Index ks = std::min(depth_tile, a.cols - k);
+        if constexpr (std::is_same_v<A, P> && count == 0) {
+          pack(k, rows.block(0, k, rows.rows, ks));
+        } else {
+          const auto piece = scratch.block(thread * group, 0, rows.rows, ks);
+          reflect(k, piece);
+          pack(k, piece);
+        }
+      }
+    });
   });
 }
 

@@ -54,7 +54,7 @@ template <class P, class B>
 void gemm_few_transposed(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b,
                          MatrixView<P> c, bool accumulate) {
   const Index depth = a.cols, piece = a.rows <= 4 ? depth : 1024;
-  constexpr Index task_rows = 32;
+  const Index task_rows = b.rows < 512 ? 4 : 32;
   const Index work = a.rows * b.rows * depth;
   ctx.parallel_for((b.rows + task_rows - 1) / task_rows, work, [&](Index task, int) {
     const Index end = std::min(b.rows, (task + 1) * task_rows);
@@ -83,12 +83,14 @@ void gemm_few(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, M
   const Index run = std::max<Index>(64, 8 * a.rows);
   const Index runs = (b.rows + run - 1) / run, strips = (c.cols + strip - 1) / strip;
   EigenContext::Frame frame(ctx);
-  const MatrixView<P> partial = frame.matrix<P>(runs * a.rows, c.cols);
+  const bool direct = runs == 1;  // into c
+  const MatrixView<P> partial = direct ? c : frame.matrix<P>(runs * a.rows, c.cols);
   ctx.parallel_for(runs * strips, a.rows * b.rows * b.cols, [&](Index task, int) {
     const Index column = task % strips * strip, cols = std::min(strip, c.cols - column);
     const Index first = task / strips * run, end = std::min(b.rows, first + run);
     const MatrixView<P> sums = partial.block(task / strips * a.rows, column, a.rows, cols);
-    for (Index i = 0; i < a.rows; ++i) std::fill_n(sums.row(i), cols, P(0));
+    if (!direct || !accumulate)
+      for (Index i = 0; i < a.rows; ++i) std::fill_n(sums.row(i), cols, P(0));
     Index k = first;
     for (; k + 4 <= end; k += 4) {
       const B* const rows[4] = {b.row(k) + column, b.row(k + 1) + column, b.row(k + 2) + column,
@@ -108,6 +110,7 @@ void gemm_few(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, M
         combine_rows<1, 1>(rows, a.row(i) + k, cols, sums.row(i), 0);
     }
   });
+  if (direct) return;
   ctx.parallel_for(a.rows * strips, a.rows * c.cols * runs, [&](Index task, int) {
     const Index i = task / strips, column = task % strips * strip;
     const Index cols = std::min(strip, c.cols - column);

@@ -87,7 +87,7 @@ void reflect_both(EigenContext& ctx, const Reflection<P>& h_in, const Reflection
     with_terms(h_out.terms(), [&](auto out_terms) {
       constexpr int i = decltype(in_terms)::value, o = decltype(out_terms)::value;
       if constexpr (o != 0) {
-        if (worth_streaming(in, out))
+        if (worth_streaming(in, out, h_in.block_size))
           reflect_both<i, o, true>(ctx, h_in, h_out, in, out);
         else
           reflect_both<i, o, false>(ctx, h_in, h_out, in, out);

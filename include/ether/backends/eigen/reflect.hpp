@@ -27,23 +27,14 @@ struct Vectors {
   const P* vector[Count == 0 ? 1 : Count] = {};  // no arrays of length 0
 };
 
-/// A block of Rows neighbouring rows, each read once and written once:
-///
-///     out_r = in_r + add_r + sum_k c_k (in_r . w_k) w_k + sum_j given_rj v_j
-///
-/// for w_k in `dotted` and v_j in `given`. add_r = add + r * add_stride; add may be null. out may be
-/// in or add. Stream: written past the cache.
-template <int Dots, int Adds, int Rows, bool Stream, class P, class A, class B, class C>
-void update_rows(const A* in, Index in_stride, B* out, Index out_stride, const C* add,
-                 Index add_stride, Index size, const Vectors<Dots, P>& dotted, const P* coefficient,
-                 const Vectors<Adds, P>& given, const P* given_factor) {
-  constexpr Index L = lanes<P>;
-  using V = Packet<P>;
-  constexpr int some_dots = Dots == 0 ? 1 : Dots, some_adds = Adds == 0 ? 1 : Adds;
-  const Index vector_end = size / L * L;
-
-  P alpha[Rows][some_dots] = {};
+/// factor(r, k) = c_k (in_r . w_k) for Rows neighbouring rows; factor(r, k) = factors[r * stride + k].
+template <int Dots, int Rows, class P, class A>
+void dot_block(const A* in, Index in_stride, Index size, const Vectors<Dots, P>& w,
+               const P* coefficient, P* factors, int stride) {
   if constexpr (Dots != 0) {
+    constexpr Index L = lanes<P>;
+    using V = Packet<P>;
+    const Index vector_end = size / L * L;
     // Fewer rows take more partial sums each, to keep the multipliers busy.
     constexpr int ways = Rows == 1 ? 4 : 1;
     V sums[ways][Rows][Dots];
@@ -52,11 +43,12 @@ void update_rows(const A* in, Index in_stride, B* out, Index out_stride, const C
         for (auto& value : row) value = broadcast(P(0));
     Index i = 0;
     const auto accumulate = [&](int way, Index at) {
-      V w[Dots];
-      for (int k = 0; k < Dots; ++k) w[k] = load<P>(dotted.vector[k] + at);
+      V vector[Dots];
+      for (int k = 0; k < Dots; ++k) vector[k] = load<P>(w.vector[k] + at);
       for (int r = 0; r < Rows; ++r) {
         const V x = load<P>(in + r * in_stride + at);
-        for (int k = 0; k < Dots; ++k) sums[way][r][k] = multiply_add(x, w[k], sums[way][r][k]);
+        for (int k = 0; k < Dots; ++k)
+          sums[way][r][k] = multiply_add(x, vector[k], sums[way][r][k]);
       }
     };
     for (; i + ways * L <= vector_end; i += ways * L)
@@ -65,44 +57,77 @@ void update_rows(const A* in, Index in_stride, B* out, Index out_stride, const C
     for (int r = 0; r < Rows; ++r)
       for (int k = 0; k < Dots; ++k) {
         V total = sums[0][r][k];
-        for (int way = 1; way < ways; ++way) total = detail::add(total, sums[way][r][k]);
-        alpha[r][k] = sum(total);
+        for (int way = 1; way < ways; ++way) total = add(total, sums[way][r][k]);
+        P alpha = sum(total);
         for (i = vector_end; i < size; ++i)
-          alpha[r][k] += static_cast<P>(in[r * in_stride + i]) * dotted.vector[k][i];
-        alpha[r][k] *= coefficient[k];
+          alpha += static_cast<P>(in[r * in_stride + i]) * w.vector[k][i];
+        factors[r * stride + k] = alpha * coefficient[k];
       }
   }
+}
 
-  V factor[Rows][some_dots], given_of[Rows][some_adds];
-  for (int r = 0; r < Rows; ++r) {
-    for (int k = 0; k < Dots; ++k) factor[r][k] = broadcast(alpha[r][k]);
-    for (int j = 0; j < Adds; ++j) given_of[r][j] = broadcast(given_factor[r * Adds + j]);
-  }
+/// out_r = in_r + add_r + sum_k factor(r, k) v_k for Rows neighbouring rows, factor(r, k) =
+/// factors[r * Count + k], add_r = add + r * add_stride; add may be null. out may be in or add.
+/// Stream: written past the cache.
+template <int Count, int Rows, bool Stream, class P, class A, class B, class C>
+void add_vectors(const A* in, Index in_stride, B* out, Index out_stride, const C* add,
+                 Index add_stride, Index size, const Vectors<Count, P>& v, const P* factors) {
+  constexpr Index L = lanes<P>;
+  using V = Packet<P>;
+  constexpr int some = Count == 0 ? 1 : Count;
+  V factor[Rows][some];
+  for (int r = 0; r < Rows; ++r)
+    for (int k = 0; k < Count; ++k) factor[r][k] = broadcast(factors[r * Count + k]);
   Index i = 0;
-  for (; i < vector_end; i += L) {
-    V w[some_dots], v[some_adds];
-    for (int k = 0; k < Dots; ++k) w[k] = load<P>(dotted.vector[k] + i);
-    for (int j = 0; j < Adds; ++j) v[j] = load<P>(given.vector[j] + i);
+  for (; i + L <= size; i += L) {
+    V vector[some];
+    for (int k = 0; k < Count; ++k) vector[k] = load<P>(v.vector[k] + i);
     for (int r = 0; r < Rows; ++r) {
       V value = load<P>(in + r * in_stride + i);
       if (Rows > 1) prefetch(in, (r + Rows) * in_stride + i);  // the rows that come next
       if (add != nullptr) value = detail::add(value, load<P>(add + r * add_stride + i));
-      for (int k = 0; k < Dots; ++k) value = multiply_add(factor[r][k], w[k], value);
-      for (int j = 0; j < Adds; ++j) value = multiply_add(given_of[r][j], v[j], value);
+      for (int k = 0; k < Count; ++k) value = multiply_add(factor[r][k], vector[k], value);
       if constexpr (Stream)
         stream<P>(out + r * out_stride + i, value);
       else
         store<P>(out + r * out_stride + i, value);
     }
   }
-  for (; i < size; ++i)
-    for (int r = 0; r < Rows; ++r) {
-      P value = static_cast<P>(in[r * in_stride + i]);
-      if (add != nullptr) value += static_cast<P>(add[r * add_stride + i]);
-      for (int k = 0; k < Dots; ++k) value += alpha[r][k] * dotted.vector[k][i];
-      for (int j = 0; j < Adds; ++j) value += given_factor[r * Adds + j] * given.vector[j][i];
-      out[r * out_stride + i] = rounded<B>(value);
+  if (i == size) return;
+  for (int r = 0; r < Rows; ++r) {
+    alignas(64) B rest[L];
+    for (Index l = i; l < size; ++l) {
+      P value = static_cast<P>(in[r * in_stride + l]);
+      if (add != nullptr) value += static_cast<P>(add[r * add_stride + l]);
+      for (int k = 0; k < Count; ++k) value += factors[r * Count + k] * v.vector[k][l];
+      rest[l - i] = rounded<B>(value);
     }
+    if constexpr (Stream)
+      stream_bytes(out + r * out_stride + i, rest, static_cast<std::size_t>(size - i) * sizeof(B));
+    else
+      std::copy_n(rest, size - i, out + r * out_stride + i);
+  }
+}
+
+/// A block of Rows neighbouring rows, each read once and written once:
+///
+///     out_r = in_r + add_r + sum_k c_k (in_r . w_k) w_k + sum_j given_rj v_j
+///
+/// for w_k in `dotted` and v_j in `given`.
+template <int Dots, int Adds, int Rows, bool Stream, class P, class A, class B, class C>
+void update_rows(const A* in, Index in_stride, B* out, Index out_stride, const C* add,
+                 Index add_stride, Index size, const Vectors<Dots, P>& dotted, const P* coefficient,
+                 const Vectors<Adds, P>& given, const P* given_factor) {
+  constexpr int count = Dots + Adds;
+  Vectors<count, P> all;
+  P factors[Rows * (count == 0 ? 1 : count)];
+  dot_block<Dots, Rows>(in, in_stride, size, dotted, coefficient, factors, count);
+  std::copy_n(dotted.vector, Dots, all.vector);
+  std::copy_n(given.vector, Adds, all.vector + Dots);
+  for (int r = 0; r < Rows; ++r)
+    std::copy_n(given_factor + r * Adds, Adds, factors + r * count + Dots);
+  add_vectors<count, Rows, Stream>(in, in_stride, out, out_stride, add, add_stride, size, all,
+                                   factors);
 }
 
 /// The blocks `chunk` to `chunk_end` of Rows rows from `row` on, all seeing the same blocks of h.
@@ -189,7 +214,8 @@ void reflect_rows(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
   with_terms(h.terms(), [&](auto terms) {
     constexpr int count = decltype(terms)::value;
     if constexpr (std::is_same_v<A, B>)  // a merge; what comes between products is soon read again
-      if (worth_streaming(in, out)) return reflect_rows<count, true>(ctx, h, in, out, add);
+      if (worth_streaming(in, out, h.block_size))
+        return reflect_rows<count, true>(ctx, h, in, out, add);
     reflect_rows<count, false>(ctx, h, in, out, add);
   });
 }

@@ -53,7 +53,8 @@ void reflect_gemm(EigenContext& ctx, const Reflection<P>& h_in, MatrixView<const
   } else {
     MatrixView<const P> z;
     if constexpr (std::is_same_v<S, P>) z = x;
-    if (!std::is_same_v<S, P> || h_in.terms() != 0) {
+    // A copy costs less than tokens that come from memory piece by piece.
+    if (!std::is_same_v<S, P> || h_in.terms() != 0 || x.rows > 4) {
       const auto to = frame.matrix<P>(x.rows, x.cols);
       reflect_rows(ctx, h_in, x, to, MatrixView<const P>{});
       z = to;

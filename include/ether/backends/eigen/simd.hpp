@@ -173,38 +173,43 @@ void convert(const A* from, Index count, B* to) {
 /// Results beyond this do not fit a cache anyway and are best written past it.
 inline constexpr Index streaming_bytes = Index{32} << 20;
 
-/// Whether to write `out` past the cache: it is large, is not `in`, and its rows are aligned to 16
-/// bytes, as malloc's memory is.
+/// Whether to write `out` past the cache: it is large, is not `in`, and its rows and their blocks are
+/// aligned to 16 bytes, as malloc's memory is.
 template <class A, class B>
-bool worth_streaming(MatrixView<const A> in, MatrixView<B> out) {
+bool worth_streaming(MatrixView<const A> in, MatrixView<B> out, Index block_size) {
   constexpr std::size_t alignment = 16;
   return static_cast<const void*>(in.data) != static_cast<const void*>(out.data) &&
          out.rows * out.cols * static_cast<Index>(sizeof(B)) > streaming_bytes &&
          reinterpret_cast<std::uintptr_t>(out.data) % alignment == 0 &&
-         static_cast<std::size_t>(out.stride) * sizeof(B) % alignment == 0;
+         static_cast<std::size_t>(out.stride) * sizeof(B) % alignment == 0 &&
+         static_cast<std::size_t>(block_size) * sizeof(B) % alignment == 0;
 }
 
-/// store, past the cache where the machine can and `to` is aligned to 16 bytes.
+/// Copies `bytes`, past the cache where the machine can and they are whole pieces of 16 bytes; a cache
+/// line that is in part stored as usual costs several times as much. `from` is aligned to 16 bytes.
 /// finish_streaming must follow on the same thread.
-template <class P, class T>
-void stream(T* to, const Packet<P>& value) {
+inline void stream_bytes(void* to, const void* from, std::size_t bytes) {
 #if defined(__SSE2__)
-  constexpr std::size_t bytes = sizeof(T) * static_cast<std::size_t>(lanes<P>);
-  const auto address = reinterpret_cast<std::uintptr_t>(to);
-  if (bytes % 16 == 0 && address % 16 == 0) {
-    alignas(64) T values[lanes<P>];
-    store<P>(values, value);
-    const auto* from = reinterpret_cast<const __m128i*>(values);
-#if defined(__AVX512F__)
-    if (bytes == 64 && address % 64 == 0)
-      return _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_load_si512(from));
-#endif
+  if (bytes % 16 == 0 && reinterpret_cast<std::uintptr_t>(to) % 16 == 0) {
     for (std::size_t i = 0; i < bytes / 16; ++i)
-      _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i, _mm_load_si128(from + i));
+      _mm_stream_si128(static_cast<__m128i*>(to) + i,
+                       _mm_load_si128(static_cast<const __m128i*>(from) + i));
     return;
   }
 #endif
-  store<P>(to, value);
+  std::memcpy(to, from, bytes);
+}
+/// store, past the cache as stream_bytes.
+template <class P, class T>
+void stream(T* to, const Packet<P>& value) {
+  alignas(64) T values[lanes<P>];
+  store<P>(values, value);
+#if defined(__AVX512F__)
+  if constexpr (sizeof values == 64)
+    if (reinterpret_cast<std::uintptr_t>(to) % 64 == 0)
+      return _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_load_si512(values));
+#endif
+  stream_bytes(to, values, sizeof values);
 }
 inline void finish_streaming() {
 #if defined(__SSE2__)
