@@ -155,19 +155,19 @@ class Lora {
   }
   /// sums += b a, by the calling thread.
   static void add_product(View b, View a, MatrixView<P> sums) {
+    Index i = 0;
+    for (; i + 4 <= b.rows; i += 4) add_product_rows<4>(b, a, i, sums);
+    for (; i < b.rows; ++i) add_product_rows<1>(b, a, i, sums);
+  }
+  template <int Rows>
+  static void add_product_rows(View b, View a, Index i, MatrixView<P> sums) {
     const auto add = [&](auto count, Index k) {
       constexpr int some = decltype(count)::value;
       const P* rows[some];
+      P factors[Rows * some];
       for (Index j = 0; j < some; ++j) rows[j] = a.row(k + j);
-      Index i = 0;
-      for (; i + 2 <= b.rows; i += 2) {
-        P factors[2 * some];
-        std::copy_n(b.row(i) + k, some, factors);
-        std::copy_n(b.row(i + 1) + k, some, factors + some);
-        ether::detail::combine_rows<2, some>(rows, factors, a.cols, sums.row(i), sums.stride);
-      }
-      if (i < b.rows)
-        ether::detail::combine_rows<1, some>(rows, b.row(i) + k, a.cols, sums.row(i), 0);
+      for (Index r = 0; r < Rows; ++r) std::copy_n(b.row(i + r) + k, some, factors + r * some);
+      ether::detail::combine_rows<Rows, some>(rows, factors, a.cols, sums.row(i), sums.stride);
     };
     Index k = 0;
     for (; k + 4 <= a.rows; k += 4) add(std::integral_constant<int, 4>(), k);

@@ -114,23 +114,20 @@ void pack_tokens(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> 
   ctx.parallel_for((a.rows + group - 1) / group, a.rows * a.cols, [&](Index task, int thread) {
     const Index first = task * group;
     const auto rows = a.middle_rows(first, std::min<Index>(group, a.rows - first));
-    const auto pack = [&](Index k, MatrixView<const P> from) {
-      typename Blocks::template Source<Eigen::ColMajor> source(from.data, from.stride);
-      typename Blocks::PackRight()(packed + k * a.rows + from.cols * first, source, from.cols,
-                                   from.rows);
-    };
     with_terms(h.terms(), [&](auto terms) {
       constexpr int count = decltype(terms)::value;
       ReflectPieces<count, group, P, A> reflect(h, rows);
       for (Index k = 0; k < a.cols; k += depth_tile) {
         const Index ks = std::min(depth_tile, a.cols - k);
-        if constexpr (std::is_same_v<A, P> && count == 0) {
-          pack(k, rows.block(0, k, rows.rows, ks));
-        } else {
+        MatrixView<const P> from;
+        if constexpr (std::is_same_v<A, P>) from = rows.block(0, k, rows.rows, ks);
+        if (!std::is_same_v<A, P> || count != 0) {
           const auto piece = scratch.block(thread * group, 0, rows.rows, ks);
           reflect(k, piece);
-          pack(k, piece);
+          from = piece;
         }
+        typename Blocks::template Source<Eigen::ColMajor> source(from.data, from.stride);
+        typename Blocks::PackRight()(packed + k * a.rows + ks * first, source, ks, from.rows);
       }
     });
   });
