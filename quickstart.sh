@@ -12,8 +12,8 @@ Usage: ./quickstart.sh [--no-install] [demo | test | bench | peers | claims | gp
           then the tests under the address, undefined and thread sanitizers,
           and a minute of fuzzing; with nvcc the CUDA backend too, whose kernels
           are tested on the CPU in any case
-  bench   build the benchmarks and run them: the layer beside the frozen product,
-          then beside LoRA, OFT and HRA on the shapes of known models, half an
+  bench   build the benchmarks and run them: products, then the layer, LoRA, OFT
+          and HRA beside the frozen layer on the shapes of known models, half an
           hour; writes tables and plots to bench/results/cpu
   peers   the same beside PEFT's layers on PyTorch, which is installed in
           build/peers (3 GB) from PyPI; writes to bench/results/peers

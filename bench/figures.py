@@ -3,9 +3,11 @@
 Needs matplotlib for plots only (Debian and Ubuntu: python3-matplotlib).
 """
 
+import math
 import os
 import platform
 import re
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -75,10 +77,34 @@ def machine(threads=None):
 
 
 def commit():
-    """", commit X", of the sources, marked where files have been changed; nothing outside git."""
-    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True,
-                               cwd=Path(__file__).parent, text=True, check=False)
-    return f", commit {described.stdout.strip()}" if described.returncode == 0 else ""
+    """", commit X" of the sources, and whether they have been changed since; "" without git."""
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=Path(__file__).resolve().parents[1],
+                              capture_output=True, text=True, check=False)
+
+    try:
+        described = git("describe", "--always")
+        changed = git("diff", "--quiet", "HEAD", "--", ".", ":!bench/results").returncode
+    except OSError:  # no git
+        return ""
+    if described.returncode != 0:
+        return ""
+    return f", commit {described.stdout.strip()}{' and changes' if changed else ''}"
+
+
+def median_error(low, high, count):
+    """The standard error of a median of `count` values with these quartiles. As for normal noise:
+    1.25 sigma / sqrt(count) with sigma = (high - low) / 1.35; of one value, infinite."""
+    return 1.25 * (high - low) / 1.35 / math.sqrt(count) if count > 1 else math.inf
+
+
+def pooled_error(low, high, count, medians):
+    """The same of `count` values in repetitions with these medians: what differs between repetitions
+    may be more than their quartiles show, so the larger one of both."""
+    if len(medians) < 2:
+        return math.inf
+    between = 1.25 * statistics.stdev(medians) / math.sqrt(len(medians))
+    return max(median_error(low, high, count), between)
 
 
 def markdown_table(header, rows):

@@ -21,6 +21,7 @@ def entry(name, added, pairs=4, spread=0.0, **more):
     return {"name": name, "run_name": name, "run_type": "iteration", "iterations": pairs,
             "frozen_s": 1.0, "method_s": 1 + added, "ratio": 1 + added, "added_s": added,
             "added_low": added - spread / 2, "added_high": added + spread / 2, "parameters": 16.0,
+            "ratio_low": 1 + added - spread, "ratio_high": 1 + added + spread,
             "bytes": 64.0, "workspace": 2.0 ** 20, "allocations": 0.0, "flops": 128e3, **more}
 
 
@@ -55,7 +56,11 @@ class AdapterResultsTest(unittest.TestCase):
     def test_error_from_pairs(self):
         name = forward("lora_r8")
         found = self.read([entry(name, 0.2, pairs=50, spread=0.27)] * 2)
-        self.assertAlmostEqual(next(iter(found.values()))["added_error"], 1.25 * 0.2 / 10)
+        entry_found = next(iter(found.values()))
+        self.assertAlmostEqual(entry_found["added_error"], 1.25 * 0.2 / 10)
+        self.assertAlmostEqual(entry_found["ratio_error"], 1.25 * 0.4 / 10)
+        found = self.read([entry(name, 0.2, pairs=50, spread=0.27)])  # of one repetition: unknown
+        self.assertEqual(next(iter(found.values()))["added_error"], math.inf)
 
     def test_quotient(self):
         value, error = adapter_results.quotient(3, 0.3, 6, 0.8)

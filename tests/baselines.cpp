@@ -196,6 +196,27 @@ TEST_CASE("baseline ETHER in weight space") {
   check_weight_space<Eigen::bfloat16>();
 }
 
+TEST_CASE("baselines: large merges, written past the cache, give the bits of others") {
+  using B = Backend<float>;
+  const Index out = 2100, in = 4100;
+  ether::EigenContext ctx(2);
+  const MatrixOf<float> w = random_matrix<float>(out, in, 1), a = random_matrix<float>(5, in, 2);
+  const MatrixOf<float> b = random_matrix<float>(5, out, 3);
+  MatrixOf<float> merged(out, in), memory(out, in + 1);
+  const ether::MatrixView<float> apart{memory.data(), out, in, in + 1};  // not aligned to 16 bytes
+  const bench::Frozen<B> frozen(w);
+  REQUIRE(frozen.streams(merged));
+  REQUIRE_FALSE(frozen.streams(apart));
+  const auto check = [&](const auto& layer) {
+    layer.merge(ctx, merged);
+    layer.merge(ctx, apart);
+    CHECK(bit_difference<float>(merged, MatrixOf<float>(memory.leftCols(in))) == "");
+    CHECK(bit_difference<float>(merged, w) != "");
+  };
+  check(bench::Lora<B>(w, a, b, 1));
+  check(bench::Hra<B>(ctx, w, a));
+}
+
 TEST_CASE("baselines refuse what does not fit") {
   EigenContext ctx;
   using B = ether::EigenBackend<float>;

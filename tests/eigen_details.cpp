@@ -86,6 +86,8 @@ void check_streamed_merge(Index out, Index in, ether::BlockLayout layout) {
     MatrixOf<T> w(out, in), merged(out, in);
     for (Index i = 0; i < w.size(); ++i) w.data()[i] = static_cast<T>(float(i % 1013) - 500);
     REQUIRE(ether::detail::worth_streaming(MatrixView<const T>(w), MatrixView<T>(merged), in / 8));
+    REQUIRE_FALSE(
+        ether::detail::worth_streaming(MatrixView<const T>(w), MatrixView<T>(merged), in / 8 - 1));
     ether::EigenContext ctx(2);
     const ether::EtherLinear<Backend> layer(ctx, w, adapter);
     layer.merge(ctx, merged);

@@ -39,7 +39,7 @@ TEST_CASE("products of every kind and shape equal the plain sum") {
 namespace {
 
 struct GemmCase {
-  Index tokens, in, out, blocks;
+  Index tokens, in, input_blocks, out, blocks;
   ether::Variant variant;
   bool input, output, bias;
 };
@@ -49,13 +49,13 @@ struct GemmCase {
 template <class S, class T>
 void check_reflect_gemm(const GemmCase& c) {
   using Backend = ether::EigenBackend<S>;
-  INFO("tokens " << c.tokens << " in " << c.in << " out " << c.out << " blocks " << c.blocks << " "
-                 << to_string(c.variant) << " input " << c.input << " output " << c.output
-                 << " bias " << c.bias);
+  INFO("tokens " << c.tokens << " in " << c.in << " in " << c.input_blocks << " blocks, out "
+                 << c.out << " blocks " << c.blocks << " " << to_string(c.variant) << " input "
+                 << c.input << " output " << c.output << " bias " << c.bias);
   ether::AdapterConfig config;
   config.variant = c.variant;
   config.sides = ether::Sides::both;
-  config.input_blocks = 4;
+  config.input_blocks = c.input_blocks;
   config.output_blocks = c.blocks;
   const auto adapter = test::random_adapter<float>(config, c.out, c.in, 1);
   ether::EigenContext ctx(1), three(3);
@@ -103,9 +103,12 @@ TEST_CASE("products with H_in in the packing of the tokens and H_out on finished
       for (auto variant : {ether::Variant::ether, ether::Variant::ether_plus})
         for (bool input : {false, true})
           for (bool output : {false, true}) {
-            const Index in = tokens == 25 ? 516 : 36;
+            // Input blocks within a tile of the depth, and over several of them.
+            const Index in = tokens == 25 || tokens == 28 ? 516 : 36;
+            const Index input_blocks = o.blocks == 1 ? 1 : o.blocks == 2 ? 2 : 4;
             const bool bias = (tokens + o.blocks + input + output) % 2 == 0;
-            const GemmCase c{tokens, in, o.width, o.blocks, variant, input, output, bias};
+            const GemmCase c{tokens,  in,    input_blocks, o.width, o.blocks,
+                             variant, input, output,       bias};
             check_reflect_gemm<float, float>(c);
             check_reflect_gemm<Eigen::bfloat16, float>(c);
             check_reflect_gemm<Eigen::bfloat16, Eigen::bfloat16>(c);

@@ -126,13 +126,14 @@ TEST_CASE("the authors' initialisation") {
 
 namespace {
 
-/// ETHER+ on both sides of a weight, with what backward takes and what it writes.
+/// ETHER+ on both sides of a weight, of a shape whose backward regroups without s, with what backward takes and what it writes.
 struct BackwardCase {
   ether::EigenContext ctx;
-  ether::Adapter<double> adapter = test::random_adapter<double>(both_sides(), 30, width, 3);
-  Matrix w = test::random_matrix<double>(30, width, 4);
-  Matrix x = test::random_matrix<double>(40, width, 5), g = test::random_matrix<double>(40, 30, 6);
-  Matrix grad_x = Matrix(40, width);
+  ether::Adapter<double> adapter = test::random_adapter<double>(both_sides(), 60, width, 3);
+  Matrix w = test::random_matrix<double>(60, width, 4);
+  Matrix x = test::random_matrix<double>(100, width, 5);
+  Matrix g = test::random_matrix<double>(100, 60, 6);
+  Matrix grad_x = Matrix(100, width);
   ether::Adapter<double> grads = ether::Adapter<double>::zeros_like(adapter);
   ether::EtherLinear<Backend> layer{ctx, w, adapter};
 
@@ -147,7 +148,7 @@ struct BackwardCase {
 
 TEST_CASE("backward takes the s that it is given") {
   BackwardCase c;
-  c.layer.backward(c.ctx, c.x, Matrix::Zero(40, 30).eval(), c.g, c.grad_x, c.grads);
+  c.layer.backward(c.ctx, c.x, Matrix::Zero(100, 60).eval(), c.g, c.grad_x, c.grads);
   CHECK(test::to_double(c.grads.output_u()).norm() == 0);  // each summand has a factor s
   CHECK(test::to_double(c.grads.output_v()).norm() == 0);
   CHECK(test::to_double(c.grads.input_u()).norm() > 1);

@@ -11,21 +11,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import figures  # noqa: E402
 
 OPERATIONS = {"forward": "the frozen product", "backward": "the product grad_y W",
-              "merge": "a copy of W by memcpy"}
+              "merge": "a copy of W"}
 MAIN = "llama-2-7b-attention"
 SHAPES = [MAIN, "llama-2-7b-mlp-up", "llama-2-7b-mlp-down", "phi-1.5", "deberta-v3-base-ffn",
           "sd-1.5-320", "sd-1.5-640", "sd-1.5-1280"]
 PLACES = ("operation", "type", "shape", "method", "tokens")
-FIELDS = ("frozen_s", "method_s", "ratio", "added_s", "added_low", "added_high", "parameters",
+FIELDS = ("frozen_s", "method_s", "ratio", "added_s", "added_low", "added_high", "ratio_low",
+          "ratio_high", "parameters",
           "bytes", "flops", "bytes_per_second", "workspace", "allocations")
-COLUMNS = FIELDS[:4] + ("added_error", "pairs") + FIELDS[6:]
+COLUMNS = FIELDS + ("ratio_error", "added_error", "pairs")
 
 
 def read(paths):
     """(context of the first file, {(operation, type, shape, method, tokens): {field: median}}).
 
     Repetitions of a benchmark, also from several files, are put together: of each field the
-    median, and added_error, the standard error of added_s. tokens is None for merge. Ends the
+    median, and ratio_error and added_error, the standard errors of ratio and added_s. tokens is None for merge. Ends the
     program, with a sentence, where a file is not such a result."""
     context, repetitions = None, defaultdict(list)
     for path in paths:
@@ -51,24 +52,15 @@ def distinct(results, place, **fixed):
 
 
 def _together(entries):
-    """One entry of all repetitions. As for normal noise, the median of n values with the standard
-    deviation sigma has the standard error 1.25 sigma / sqrt(n): the larger one of that from pairs,
-    sigma = (q3 - q1) / 1.35 of quartiles, and that from the repetitions' medians."""
+    """One entry of all repetitions."""
     result = {field: statistics.median(entry[field] for entry in entries)
               for field in FIELDS if all(field in entry for entry in entries)}
-    pairs = sum(entry["iterations"] for entry in entries)
-    spread = result["added_high"] - result["added_low"]
-    medians = [entry["added_s"] for entry in entries]
-    between = statistics.stdev(medians) if len(medians) > 1 else math.inf
-    result["added_error"] = 1.25 * max(spread / 1.35 / math.sqrt(pairs),
-                                       between / math.sqrt(len(medians)))
-    result["pairs"] = pairs
+    result["pairs"] = sum(entry["iterations"] for entry in entries)
+    for error, median, stem in (("added_error", "added_s", "added"),
+                                ("ratio_error", "ratio", "ratio")):
+        result[error] = figures.pooled_error(result[stem + "_low"], result[stem + "_high"],
+                                             result["pairs"], [entry[median] for entry in entries])
     return result
-
-
-def ratio_error(entry):
-    """The standard error of `ratio`, as added_error is that of added_s."""
-    return entry["added_error"] / entry["frozen_s"]
 
 
 def quotient(a, a_error, b, b_error):

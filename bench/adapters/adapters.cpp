@@ -11,7 +11,6 @@
 
 #include <benchmark/benchmark.h>
 
-#include <cstring>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -158,6 +157,8 @@ void measure(benchmark::State& state, Operation operation, const Shape& shape, c
   c["frozen_s"] = pairs.base().median;
   c["method_s"] = pairs.other().median;
   c["ratio"] = pairs.ratio().median;
+  c["ratio_low"] = pairs.ratio().low;
+  c["ratio_high"] = pairs.ratio().high;
   c["added_s"] = pairs.added().median;
   c["added_low"] = pairs.added().low;
   c["added_high"] = pairs.added().high;

@@ -4,7 +4,7 @@
     bench/adapters/report.py RESULTS.json [MORE.json ...] [--products PRODUCTS.json] --out DIRECTORY
 
 Repetitions of a benchmark, also from several files, are put together: of each of its figures the
-median. Writes adapters.md; adapters.csv with every figure; and overhead_tokens, overhead_parameters
+median. Writes adapters.md; adapters.csv with all figures; and overhead_tokens, overhead_parameters
 and merge as SVG and PNG. PRODUCTS.json: from ether_bench.
 """
 
@@ -17,8 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import figures  # noqa: E402
-from adapter_results import (MAIN, OPERATIONS, distinct, quotient, ratio_error,  # noqa: E402
-                             read, write_csv)
+from adapter_results import MAIN, OPERATIONS, distinct, quotient, read, write_csv  # noqa: E402
 from figures import label  # noqa: E402
 
 
@@ -39,9 +38,16 @@ def ratio_text(entry):
     """Ratio and its standard error, to two digits of the error, three places at most."""
     if entry is None:
         return "-"
-    error = ratio_error(entry)
+    error = entry["ratio_error"]
     places = 3 if error < 0.1 else 2 if error < 1 else 1
     return f"{entry['ratio']:.{places}f} ± {error:.{places}f}"
+
+
+def share_text(entry, lora):
+    """Added time over LoRA's, and its standard error."""
+    share = lora and quotient(entry["added_s"], entry["added_error"], lora["added_s"],
+                              lora["added_error"])
+    return f"{share[0]:.2f} ± {share[1]:.2f}" if share else "-"
 
 
 def number(value):
@@ -59,16 +65,15 @@ def main_table(results):
         entry = get("forward", method)
         if entry is None:
             continue
-        share = lora and quotient(entry["added_s"], entry["added_error"], lora["added_s"],
-                                  lora["added_error"])
+        share = "1" if entry is lora else share_text(entry, lora)
         rows.append([
             label(method), number(entry["parameters"]), number(entry["bytes"] / 1024),
             number(entry["flops"] / 128 / 1000), f"{entry['workspace'] / 2**20:.1f}",
-            ratio_text(entry), added_text(entry), f"{share[0]:.2f} ± {share[1]:.2f}" if share else "-",
+            ratio_text(entry), added_text(entry), share,
             ratio_text(get("backward", method)), ratio_text(get("merge", method, None))])
     return figures.markdown_table(
         ["method", "parameters", "KiB", "kFLOP per token", "workspace, MiB", "forward ÷ frozen",
-         "added, µs", "added ÷ LoRA r=8's", "backward ÷ frozen", "merge ÷ copy"], rows)
+         "added, µs", "÷ LoRA r=8's", "backward ÷ frozen", "merge ÷ copy"], rows)
 
 
 def weight_space_lines(results):
@@ -78,8 +83,8 @@ def weight_space_lines(results):
         for method in ("ether_n32", "ether_plus_n32"):
             ours, theirs = (results.get(("forward", kind, MAIN, prefix + method, 1))
                             for prefix in ("", "weight_space_"))
-            faster = ours and theirs and quotient(theirs["ratio"], ratio_error(theirs), ours["ratio"],
-                                                  ratio_error(ours))
+            faster = ours and theirs and quotient(theirs["ratio"], theirs["ratio_error"], ours["ratio"],
+                                                  ours["ratio_error"])
             if faster:
                 lines.append(f"{label(method)}, {kind}, 1 token: {faster[0]:.0f} ± {faster[1]:.0f} times "
                              "as fast as in weight space.")
@@ -87,16 +92,18 @@ def weight_space_lines(results):
 
 
 def products_table(path):
-    """Median times of ether_bench's products."""
+    """Median times of ether_bench's products, and of the loop that only reads W."""
+    times = defaultdict(list)
     try:
-        times = defaultdict(list)
         for entry in json.loads(Path(path).read_text())["benchmarks"]:
+            if entry.get("error_occurred"):
+                raise ValueError(f"{entry['name']}: {entry['error_message']}")
             if entry["run_type"] == "iteration":
                 times[entry["run_name"].removesuffix("/real_time")].append(entry["real_time"])
     except (OSError, KeyError, ValueError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {path}: {error}")
     return figures.markdown_table(
-        ["product with W (4096, 4096)", "ms"],
+        ["W (4096, 4096)", "ms"],
         [[name, f"{statistics.median(some):.3g}"] for name, some in times.items()])
 
 
@@ -140,7 +147,7 @@ def plot_tokens(results, stem):
             continue
         apart = 1.07 ** (place - len(methods) / 2)  # so that the bars can be told apart
         axes.errorbar([t * apart for t in tokens], [100 * (e["ratio"] - 1) for e in entries],
-                      yerr=[100 * ratio_error(e) for e in entries], capsize=2,
+                      yerr=[100 * e["ratio_error"] for e in entries], capsize=2,
                       elinewidth=0.9, color=figures.colour(label(method)),
                       marker=figures.marker(label(method)), label=label(method))
     axes.axhline(0, color="black", linewidth=0.8)
@@ -164,7 +171,7 @@ def plot_parameters(results, stem):
             entry = results[("forward", "float", MAIN, method, 128)]
             family, name = label(method).split()
             families[family].append((entry["parameters"], 100 * (entry["ratio"] - 1),
-                                     100 * ratio_error(entry), name))
+                                     100 * entry["ratio_error"], name))
     for family, points in families.items():
         # The number of blocks changes no parameter: side by side, so that they can be told apart.
         apart = [1.12 ** (i - 1) if family.startswith("ETHER") else 1 for i in range(len(points))]

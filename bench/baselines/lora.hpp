@@ -86,11 +86,15 @@ class Lora {
       frozen_.multiply_tiles(ctx, x, s,
                              LowRankTiles(ctx, frame, View(t), b_, s, frozen_.finish_tiles(s, y)));
     } else {
-      // a copy, which is read faster than tokens that come from memory: see reflect_gemm
-      const auto z = frame.template matrix<P>(x.rows, x.cols);
-      Backend::reflect(ctx, ether::identity<P>(x.cols), x, z, View{});
+      View z;
+      if constexpr (std::is_same_v<Scalar, P>) z = x;
+      if (!std::is_same_v<Scalar, P> || x.rows > ether::detail::whole_rows) {  // as reflect_gemm
+        const auto copy = frame.template matrix<P>(x.rows, x.cols);
+        Backend::reflect(ctx, ether::identity<P>(x.cols), x, copy, View{});
+        z = copy;
+      }
       const auto t = frame.template matrix<P>(x.rows, rank());
-      Backend::gemm(ctx, View(z), a_, true, t, false);
+      Backend::gemm(ctx, z, a_, true, t, false);
       scale(t);
       frozen_.multiply(ctx, z, s);
       Backend::gemm(ctx, View(t), b_, false, s, true);
@@ -126,7 +130,7 @@ class Lora {
   /// merged (out, in) = W + scale B A, rounded once, in pieces that stay in the nearest cache.
   void merge(Context& ctx, MatrixView<Scalar> merged) const {
     frozen_.check_merge(merged);
-    constexpr Index group = 16, strip = 512;
+    constexpr Index group = 16, strip = 256;
     Frame frame(ctx);
     const auto b = transposed(frame, b_);
     scale(b);

@@ -8,8 +8,10 @@ import tempfile
 from pathlib import Path
 
 import paired
+from paired import figures
 
-FIELDS = ("frozen_s", "method_s", "ratio", "added_s", "added_low", "added_high", "parameters")
+FIELDS = ("frozen_s", "method_s", "ratio", "added_s", "added_low", "added_high", "parameters",
+          "iterations")
 TYPES = {"float32": "float", "bfloat16": "bfloat16"}
 
 
@@ -65,7 +67,8 @@ def read(document):
 
 
 def combine(repetitions):
-    """One result of several: the median of every field.
+    """One result of several: the median of every field; "rounds", the number of pairs, and
+    "added_error", the standard error of added_s.
 
     The quartiles of the added time are no closer than those of its medians over the repetitions,
     since a repetition may be a single pair.
@@ -74,4 +77,7 @@ def combine(repetitions):
     added = [one["added_s"] for one in repetitions]
     result["added_low"] = min(result["added_low"], paired.quantile(added, 0.25))
     result["added_high"] = max(result["added_high"], paired.quantile(added, 0.75))
-    return {**result, "parameters": int(result["parameters"]), "repeated": len(repetitions)}
+    rounds = int(sum(one["iterations"] for one in repetitions))
+    error = figures.pooled_error(result["added_low"], result["added_high"], rounds, added)
+    return {**result, "parameters": int(result["parameters"]), "repeated": len(repetitions),
+            "rounds": rounds, "added_error": error}

@@ -6,6 +6,11 @@ from the same round. Needs nothing but Python.
 
 import math
 import statistics
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import figures  # noqa: E402
 
 
 def quantile(values, share):
@@ -35,12 +40,10 @@ def summary(pairs):
 
 
 def error(result):
-    """The standard error of added_s: 1.25 sigma / sqrt(n), as for normal noise, sigma = (q3 - q1) / 1.35.
-
-    n is the number of pairs ("rounds"), or of repetitions whose medians were taken ("repeated").
-    """
-    n = result.get("rounds") or result["repeated"]
-    return 1.25 * (result["added_high"] - result["added_low"]) / 1.35 / math.sqrt(n)
+    """The standard error of added_s: from the quartiles of the pairs, or as `ours.combine` gives it."""
+    if "added_error" in result:
+        return result["added_error"]
+    return figures.median_error(result["added_low"], result["added_high"], result["rounds"])
 
 
 def within_noise(result):
@@ -75,7 +78,7 @@ def compare(ours, peer, seconds=False):
 def overview(comparisons):
     """Of [(bound, value)]: the median and largest value, how many below 1, how many there are.
 
-    `bounds` counts those that are upper bounds. Denominators within noise are left out of all but
+    `bounds` says whether median and largest are upper bounds. Denominators within noise are left out of all but
     `noise`, their number. None without values.
     """
     values = [value for bound, value in comparisons if bound]
@@ -84,6 +87,7 @@ def overview(comparisons):
         "largest": max(values) if values else None,
         "below_1": sum(value < 1 for value in values),
         "count": len(values),
-        "bounds": sum(bound == "<" for bound, _ in comparisons),
+        "bounds": [any(bound == "<" and value >= least for bound, value in comparisons if bound)
+                   for least in (statistics.median(values), max(values))] if values else None,
         "noise": len(comparisons) - len(values),
     }

@@ -17,7 +17,7 @@ EXPLANATION = """\
 Each cell is the median over shapes and tokens of (ratio - 1) of ours over (ratio - 1) of PEFT's,
 each ratio to its own frozen layer; in brackets the largest, and how many of the cases are below 1.
 Where our own added time is no more than twice its standard error, added time and two errors stand
-for it, an upper bound: with "<" before the median where half of the cases are such. A case whose
+for it, an upper bound; what may be less because of such a case has "<" before it. A case whose
 denominator is within noise is in none of the three, but counted as noise.
 
 """
@@ -68,16 +68,16 @@ def comparisons(results, ours, peer, seconds=False):
 
 
 def overview_cell(pairs):
-    """"median (largest; below 1 in k of n)", and how many denominators are within noise."""
+    """"median (largest; below 1 in k of n)", "<" before upper bounds, and how many denominators are within noise."""
     if not pairs:
         return "not timed"
     seen = paired.overview(pairs)
     noise = f"; noise: {seen['noise']}" if seen["noise"] else ""
     if not seen["count"]:
         return "all noise"
-    bound = "< " if 2 * seen["bounds"] >= seen["count"] else ""
-    return (f"{bound}{seen['median']:.2g} ({seen['largest']:.2g}; {seen['below_1']} of {seen['count']}"
-            f"{noise})")
+    median, largest = (f"{'< ' * bound}{seen[name]:.2g}"
+                       for name, bound in zip(("median", "largest"), seen["bounds"]))
+    return f"{median} ({largest}; {seen['below_1']} of {seen['count']}{noise})"
 
 
 def overview_table(results, seconds=False):
@@ -172,7 +172,7 @@ def draw_panel(panel, results):
         label = line[0]["label"]
         style = {"color": figures.colour(label), "marker": figures.marker(label)}
         told = [r for r in line if not paired.within_noise(r)]
-        panel.plot([r["tokens"] for r in told], [paired.added(r) for r in told],
+        panel.plot([r["tokens"] for r in told], [max(paired.added(r), LEAST_SHARE) for r in told],
                    "-" if library == "ether" else "--", label=f"{library} {label}", **style)
         bounds = [r for r in line if paired.within_noise(r)]
         panel.plot([r["tokens"] for r in bounds],

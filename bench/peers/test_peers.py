@@ -7,6 +7,7 @@ Every comparison is also shown a wrong number that it must refuse. Needs nothing
 
 import contextlib
 import re
+import statistics
 
 import options
 import figures
@@ -84,6 +85,7 @@ def test_noise():
     with refused():
         close(paired.error(noisy), paired.error({**noisy, "rounds": 20}))
     close(paired.error({**noisy, "rounds": 20}), paired.error(noisy) / 2)
+    assert paired.within_noise(result([(1.0, 1.1)])), "of one pair nothing is known"
     assert paired.within_noise(noisy) and not paired.within_noise(result(STEADY))
     assert paired.within_noise(result([(1.0, 0.9)] * 3)), "a negative cost is noise, too"
     assert not paired.within_noise(result([(1.0, 1.1)] * 3))
@@ -97,10 +99,12 @@ def test_noise():
 def test_overview():
     seen = paired.overview([("=", 0.5), ("<", 0.1), (None, None), ("=", 1.0)])
     assert (seen["below_1"], seen["count"], seen["noise"]) == (2, 3, 1), seen
-    assert seen["bounds"] == 1, seen
+    assert seen["bounds"] == [False, False], seen
     close(seen["median"], 0.5)
     close(seen["largest"], 1.0)
     assert paired.overview([(None, None)])["median"] is None
+    seen = paired.overview([("=", 0.5), ("=", 0.6), ("<", 0.9)])
+    assert seen["bounds"] == [True, True], seen  # the median may be 0.5
 
 
 def test_pattern():
@@ -119,7 +123,7 @@ def test_pattern():
 def entry(added, **more):
     return {"name": "forward/float/phi-1.5/ether_n4/tokens:16/manual_time", "run_type": "iteration",
             "frozen_s": 1.0, "method_s": 1 + added, "ratio": 1 + added, "added_s": added,
-            "added_low": added, "added_high": added, "parameters": 2048.0, **more}
+            "added_low": added, "added_high": added, "parameters": 2048.0, "iterations": 1, **more}
 
 
 def test_read():
@@ -131,7 +135,8 @@ def test_read():
     close(seen["added_s"], 0.2)
     close(seen["added_low"], 0.15)  # a repetition of one pair has no spread; three of them have
     close(seen["added_high"], 0.4)
-    assert seen["parameters"] == 2048 and seen["repeated"] == 3
+    assert seen["parameters"] == 2048 and seen["repeated"] == 3 and seen["rounds"] == 3
+    close(seen["added_error"], 1.25 * statistics.stdev([0.1, 0.2, 0.6]) / 3 ** 0.5)
     assert ours.read({}) == {}
     for wrong in (entry(0.1, error_occurred=True), {"name": entry(0.1)["name"]}):
         with refused(ours.Failure):

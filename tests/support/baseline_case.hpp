@@ -18,7 +18,7 @@ struct Shape {
 /// Ragged, with token counts on either side of the products' thresholds.
 inline constexpr Shape shapes[] = {{7, 6, 1, 0},     {24, 40, 3, 1},   {57, 92, 17, 3},
                                    {129, 66, 70, 5}, {33, 130, 66, 7}, {1, 48, 2, 0},
-                                   {40, 72, 300, 4}};
+                                   {40, 72, 300, 4}, {20, 300, 3, 4}};
 
 /// What a layer of one shape is called with, and the same in double.
 template <class T>

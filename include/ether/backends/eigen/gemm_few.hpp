@@ -9,6 +9,8 @@ namespace ether::detail {
 
 /// For more rows Eigen's blocked product is faster.
 inline constexpr Index few_rows = 24;
+/// So few rows stay in the nearest cache at any depth; more are read in pieces.
+inline constexpr Index whole_rows = 4;
 
 /// c(i, j) += a_i . b_j over `depth` elements, for Rows rows of a and Cols rows of b.
 template <int Rows, int Cols, class P, class B>
@@ -53,7 +55,7 @@ void dot_rows(MatrixView<const P> a, const B* b, Index b_stride, P* c, Index c_s
 template <class P, class B>
 void gemm_few_transposed(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b,
                          MatrixView<P> c, bool accumulate) {
-  const Index depth = a.cols, piece = a.rows <= 4 ? depth : 1024;
+  const Index depth = a.cols, piece = a.rows <= whole_rows ? depth : 1024;
   const Index task_rows = b.rows < 512 ? 4 : 32;
   const Index work = a.rows * b.rows * depth;
   ctx.parallel_for((b.rows + task_rows - 1) / task_rows, work, [&](Index task, int) {
@@ -75,7 +77,8 @@ void gemm_few_transposed(EigenContext& ctx, MatrixView<const P> a, MatrixView<co
 }
 
 /// c (m, n) (+)= a (m, k) b, b (k, n): a task adds up a run of rows of b, four at a time, over a
-/// strip of columns; the runs' sums are then added in order.
+/// strip of columns; the runs' sums are then added in order. One run alone adds to c, which must not
+/// overlap a or b.
 template <class P, class B>
 void gemm_few(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, MatrixView<P> c,
               bool accumulate) {

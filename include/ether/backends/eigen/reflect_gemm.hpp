@@ -54,7 +54,7 @@ void reflect_gemm(EigenContext& ctx, const Reflection<P>& h_in, MatrixView<const
     MatrixView<const P> z;
     if constexpr (std::is_same_v<S, P>) z = x;
     // A copy costs less than tokens that come from memory piece by piece.
-    if (!std::is_same_v<S, P> || h_in.terms() != 0 || x.rows > 4) {
+    if (!std::is_same_v<S, P> || h_in.terms() != 0 || x.rows > whole_rows) {
       const auto to = frame.matrix<P>(x.rows, x.cols);
       reflect_rows(ctx, h_in, x, to, MatrixView<const P>{});
       z = to;

@@ -185,8 +185,9 @@ bool worth_streaming(MatrixView<const A> in, MatrixView<B> out, Index block_size
          static_cast<std::size_t>(block_size) * sizeof(B) % alignment == 0;
 }
 
-/// Copies `bytes`, past the cache where the machine can and they are whole pieces of 16 bytes; a cache
-/// line that is in part stored as usual costs several times as much. `from` is aligned to 16 bytes.
+/// Copies `bytes`, past the cache where the machine can, they are whole pieces of 16 bytes, and `to` is
+/// aligned to as many; a cache line that is in part stored as usual costs several times as much. `from`
+/// is aligned to 16 bytes.
 /// finish_streaming must follow on the same thread.
 inline void stream_bytes(void* to, const void* from, std::size_t bytes) {
 #if defined(__SSE2__)
