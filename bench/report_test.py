@@ -83,6 +83,25 @@ class AdapterResultsTest(unittest.TestCase):
         self.assertEqual([line["added_s"] for line in lines], [0.05, 0.2])
         self.assertEqual(lines[0]["bytes_per_second"], "")
 
+    def test_products(self):
+        path = self.directory / "products.json"
+        rows = [{"run_name": f"product/float/tokens:{tokens}/real_time", "run_type": "iteration",
+                 "real_time": time} for tokens, time in ((16, 3), (1, 9), (4, 2), (1, 1), (1, 2))]
+        path.write_text(json.dumps({"benchmarks": rows}))
+        lines = adapter_report.products_table(path).splitlines()[2:]
+        self.assertEqual(lines, [f"| product/float/tokens:{tokens} | {time} |"
+                                 for tokens, time in ((1, 2), (4, 2), (16, 3))])
+        rows[0]["error_occurred"], rows[0]["error_message"], rows[0]["name"] = True, "wrong", "p"
+        path.write_text(json.dumps({"benchmarks": rows}))
+        with self.assertRaises(SystemExit):
+            adapter_report.products_table(path)
+
+    def test_weight_space(self):
+        found = self.read([entry(forward(method, 1), added) for method, added in
+                           (("ether_n32", 0.0), ("weight_space_ether_n32", 22.0)) for _ in range(2)])
+        self.assertIn("* ETHER n=32, float, 1 token: 23 ± 0 times as fast",
+                      adapter_report.weight_space_lines(found))
+
     def test_refused(self):
         for wrong in (entry(forward("lora_r8"), 0.1, ratio=math.nan), entry("forward/float/x", 0.1),
                       entry(forward("no_method_8"), 0.1),

@@ -104,7 +104,8 @@ def products_table(path):
         sys.exit(f"{Path(sys.argv[0]).name}: {path}: {error}")
     return figures.markdown_table(
         ["W (4096, 4096)", "ms"],
-        [[name, f"{statistics.median(some):.3g}"] for name, some in times.items()])
+        [[name, f"{statistics.median(times[name]):.3g}"]
+         for name in sorted(times, key=lambda name: (name.split(":")[0], len(name), name))])
 
 
 def full_tables(results):
