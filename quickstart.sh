@@ -17,7 +17,7 @@ Usage: ./quickstart.sh [--no-install] [demo | test | bench | peers | claims | gp
           hour; writes tables and plots to bench/results/cpu
   peers   the same beside PEFT's layers on PyTorch, which is installed in
           build/peers (3 GB) from PyPI; writes to bench/results/peers
-  claims  the paper's claims on a small network, six minutes on two cores;
+  claims  the paper's claims on a small network, five minutes on two cores;
           writes to bench/results/claims
   gpu     build for CUDA, run the tests on the GPU, also under compute-sanitizer,
           then the GPU's benchmarks, whose tables go to bench/results
