@@ -13,8 +13,8 @@ Usage: ./quickstart.sh [--no-install] [demo | test | bench | peers | claims | gp
           and a minute of fuzzing; with nvcc the CUDA backend too, whose kernels
           are tested on the CPU in any case
   bench   build the benchmarks and run them: products, then the layer, LoRA, OFT
-          and HRA beside the frozen layer on the shapes of known models, half an
-          hour; writes tables and plots to bench/results/cpu
+          and HRA beside the frozen layer on the shapes of known models, three
+          quarters of an hour; writes tables and plots to bench/results/cpu
   peers   the same beside PEFT's layers on PyTorch, which is installed in
           build/peers (3 GB) from PyPI; writes to bench/results/peers
   claims  the paper's claims on a small network, five minutes on two cores;

@@ -52,15 +52,15 @@ run_product_benchmarks() {
 run_adapter_benchmarks() {
   local program=build/release/bench/ether_adapter_bench results=build/release/bench/results
   local shape=float/llama-2-7b-attention
-  local methods='ether(_plus)?_n(1|32)|ether_plus_s_kept_n32|lora_r8|oft_b32|hra_r8'
+  local methods='ether(_plus)?_n(1|32)|lora_r8'
   local main="forward/$shape/($methods)/tokens:128/"
-  local more="forward/$shape/(ether(_plus)?_n4|.*kept_n1|lora_r(4|16|64)|oft_b16)/tokens:128/|\
+  local more="forward/$shape/(ether(_plus)?_n4|.*kept.*|lora_r(4|16|64)|oft.*|hra.*)/tokens:128/|\
 forward/$shape/(ether(_plus)?_n32|weight_space.*)/tokens:1/|backward/$shape/.*/tokens:128/|merge/$shape/"
   say "Running $program"
   "$program" --benchmark_out="$results/all.json" --benchmark_filter="-$main|$more|\
 mlp-.*(tokens:512|weight_space)|bfloat16/(llama-2-7b-mlp|deberta|sd-)"
   "$program" --benchmark_out="$results/main.json" --benchmark_filter="$main" \
-    --benchmark_repetitions=40 --benchmark_min_time=1
+    --benchmark_repetitions=100 --benchmark_min_time=1
   "$program" --benchmark_out="$results/more.json" --benchmark_filter="$more" \
     --benchmark_repetitions=10 --benchmark_min_time=0.4
   "$python" bench/adapters/report.py "$results"/{all,main,more}.json \

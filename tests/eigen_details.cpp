@@ -5,71 +5,12 @@
 #include "support/random.hpp"
 
 #include <ether/ether.hpp>
-
-#include <cstring>
-
 namespace {
 
 using ether::Index;
 using ether::MatrixView;
 using test::Matrix;
 using test::MatrixOf;
-
-/// Every 16-bit pattern there is.
-template <class T>
-std::vector<T> all_patterns() {
-  std::vector<T> all(65536);
-  for (std::uint32_t bits = 0; bits < 65536; ++bits) {
-    const auto half = static_cast<std::uint16_t>(bits);
-    std::memcpy(static_cast<void*>(&all[bits]), &half, sizeof half);
-  }
-  return all;
-}
-
-template <class T>
-void check_conversion() {
-  const std::vector<T> patterns = all_patterns<T>();
-  std::vector<float> wide(patterns.size());
-  ether::detail::convert<float>(patterns.data(), Index(patterns.size()), wide.data());
-  std::vector<float> inputs;
-  for (std::size_t i = 0; i < patterns.size(); ++i) {
-    const float expected = static_cast<float>(patterns[i]);
-    if (!(wide[i] == expected || (std::isnan(wide[i]) && std::isnan(expected))))
-      FAIL("pattern " << i << " widens to " << wide[i] << " instead of " << expected);
-    // The value itself, its neighbours in float, and the ties to the next pattern.
-    std::uint32_t bits;
-    std::memcpy(&bits, &wide[i], sizeof bits);
-    constexpr std::uint32_t tie = std::uint32_t{1} << (23 - std::numeric_limits<T>::digits);
-    for (std::uint32_t offset : {0u, 1u, tie - 1, tie, tie + 1}) {
-      const std::uint32_t near = bits + offset;
-      float value;
-      std::memcpy(&value, &near, sizeof value);
-      inputs.push_back(value);
-    }
-  }
-  for (Index shift : {0, 1, 5}) {  // all of it, and tails of every length
-    std::vector<T> narrow(inputs.size());
-    const Index count = Index(inputs.size()) - shift;
-    ether::detail::convert<float>(inputs.data() + shift, count, narrow.data());
-    for (Index i = 0; i < count; ++i) {
-      const float input = inputs[std::size_t(i + shift)];
-      const T expected = static_cast<T>(input);  // Eigen's scalar conversion, to nearest even
-      const T actual = narrow[std::size_t(i)];
-      const bool both_nan = std::isnan(static_cast<float>(actual)) && std::isnan(input);
-      if (!(both_nan || std::memcmp(&actual, &expected, sizeof(T)) == 0))
-        FAIL(input << " rounds to " << float(actual) << " instead of " << float(expected));
-    }
-  }
-}
-
-}  // namespace
-
-TEST_CASE("16-bit conversion is exact one way and to nearest even the other") {
-  check_conversion<Eigen::bfloat16>();
-  check_conversion<Eigen::half>();
-}
-
-namespace {
 
 /// A merge into other memory, streamed, and the merge in place, never streamed: the same bits.
 template <class T>
@@ -120,27 +61,6 @@ TEST_CASE("views side by side in one matrix do not overlap") {
   const MatrixView<float> wrapped{m.data() + 8, 5, 4, 10};  // columns 8, 9 and the next row's 0, 1
   CHECK(overlap(wrapped, left));
   CHECK_FALSE(overlap(wrapped, MatrixView<float>(m.middleCols(2, 6))));
-}
-
-TEST_CASE("streaming stores write what stores write, at every alignment") {
-  constexpr Index lanes = ether::detail::lanes<float>;
-  alignas(64) float values[lanes];
-  for (Index i = 0; i < lanes; ++i) values[i] = 1.1f * float(i) - 3;
-  const auto check = [&](auto type) {
-    using T = decltype(type);
-    alignas(64) T stored[4 * lanes], streamed[4 * lanes];
-    for (Index offset = 0; offset < 2 * lanes; ++offset) {
-      std::fill_n(stored, 4 * lanes, T(7));
-      std::fill_n(streamed, 4 * lanes, T(7));
-      ether::detail::store<float>(stored + offset, ether::detail::load<float>(values));
-      ether::detail::stream<float>(streamed + offset, ether::detail::load<float>(values));
-      ether::detail::finish_streaming();
-      CHECK(std::memcmp(stored, streamed, sizeof stored) == 0);
-    }
-  };
-  check(float());
-  check(Eigen::bfloat16());
-  check(Eigen::half());
 }
 
 TEST_CASE("row-major Eigen matrices, maps and blocks become views") {

@@ -86,13 +86,10 @@ class ReflectPieces {
   void within_block(Index row, Index column, MatrixView<P> to) {
     const A* const from = in_.row(row) + column;
     P* const factors = factors_ + row * Terms;
+    if (column % h_.block_size == 0)  // the block begins
+      dot_block<Terms, Some>(h_, column / h_.block_size, from, in_.stride, factors, Terms);
     Vectors<Terms, P> w;
-    for (int i = 0; i < Terms; ++i) w.vector[i] = h_.unit.row(i) + column;
-    if (column % h_.block_size == 0) {  // the block begins
-      P coefficient[Terms == 0 ? 1 : Terms] = {};
-      for (int i = 0; i < Terms; ++i) coefficient[i] = h_.coefficient(i, column / h_.block_size);
-      dot_block<Terms, Some>(from, in_.stride, h_.block_size, w, coefficient, factors, Terms);
-    }
+    for (int k = 0; k < Terms; ++k) w.vector[k] = h_.unit.row(k) + column;
     add_vectors<Terms, Some, false>(from, in_.stride, to.row(row), to.stride,
                                     static_cast<const P*>(nullptr), 0, to.cols, w, factors);
   }

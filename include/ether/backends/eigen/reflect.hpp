@@ -3,7 +3,7 @@
 /// The row operation on the CPU.
 
 #include <ether/backends/eigen/context.hpp>
-#include <ether/backends/eigen/simd.hpp>
+#include <ether/backends/eigen/simd_tail.hpp>
 #include <ether/transform.hpp>
 
 #include <type_traits>
@@ -21,20 +21,22 @@ void with_terms(Index terms, F&& f) {
   if (terms == 2) f(std::integral_constant<int, 2>{});
 }
 
-/// One side's share of an update: vectors w_k of the block at hand, and a factor for each row.
+/// Vectors that a row operation adds, from the block at hand on.
 template <int Count, class P>
 struct Vectors {
   const P* vector[Count == 0 ? 1 : Count] = {};  // no arrays of length 0
 };
 
-/// factor(r, k) = c_k (in_r . w_k) for Rows neighbouring rows; factor(r, k) = factors[r * stride + k].
+/// factor(r, k) = c_k (in_r . w_k) for Rows neighbouring rows and block b of h;
+/// factor(r, k) = factors[r * stride + k].
 template <int Dots, int Rows, class P, class A>
-void dot_block(const A* in, Index in_stride, Index size, const Vectors<Dots, P>& w,
-               const P* coefficient, P* factors, int stride) {
+EIGEN_ALWAYS_INLINE void dot_block(const Reflection<P>& h, Index b, const A* in, Index in_stride,
+                                   P* factors, int stride) {
   if constexpr (Dots != 0) {
     constexpr Index L = lanes<P>;
     using V = Packet<P>;
-    const Index vector_end = size / L * L;
+    const Index size = h.block_size;
+    const P* const unit = h.unit.data + b * size;
     // Fewer rows take more partial sums each, to keep the multipliers busy.
     constexpr int ways = Rows == 1 ? 4 : 1;
     V sums[ways][Rows][Dots];
@@ -42,114 +44,99 @@ void dot_block(const A* in, Index in_stride, Index size, const Vectors<Dots, P>&
       for (auto& row : way)
         for (auto& value : row) value = broadcast(P(0));
     Index i = 0;
-    const auto accumulate = [&](int way, Index at) {
-      V vector[Dots];
-      for (int k = 0; k < Dots; ++k) vector[k] = load<P>(w.vector[k] + at);
+    const auto accumulate = [&](int way, Index at, const auto& load_at) {
+      V w[Dots];
+      for (int k = 0; k < Dots; ++k) w[k] = load_at(unit + k * h.unit.stride + at);
       for (int r = 0; r < Rows; ++r) {
-        const V x = load<P>(in + r * in_stride + at);
-        for (int k = 0; k < Dots; ++k)
-          sums[way][r][k] = multiply_add(x, vector[k], sums[way][r][k]);
+        const V x = load_at(in + r * in_stride + at);
+        for (int k = 0; k < Dots; ++k) sums[way][r][k] = multiply_add(x, w[k], sums[way][r][k]);
       }
     };
-    for (; i + ways * L <= vector_end; i += ways * L)
-      for (int way = 0; way < ways; ++way) accumulate(way, i + way * L);
-    for (; i < vector_end; i += L) accumulate(0, i);
+    const auto whole = [](const auto* from) { return load<P>(from); };
+    for (; i + ways * L <= size; i += ways * L)
+      for (int way = 0; way < ways; ++way) accumulate(way, i + way * L, whole);
+    for (; i + L <= size; i += L) accumulate(0, i, whole);
+    if (i != size) accumulate(0, i, [&](const auto* from) { return load_tail<P>(from, size - i); });
     for (int r = 0; r < Rows; ++r)
       for (int k = 0; k < Dots; ++k) {
         V total = sums[0][r][k];
         for (int way = 1; way < ways; ++way) total = add(total, sums[way][r][k]);
-        P alpha = sum(total);
-        for (i = vector_end; i < size; ++i)
-          alpha += static_cast<P>(in[r * in_stride + i]) * w.vector[k][i];
-        factors[r * stride + k] = alpha * coefficient[k];
+        factors[r * stride + k] = sum(total) * h.coefficient(k, b);
       }
   }
 }
 
 /// out_r = in_r + add_r + sum_k factor(r, k) v_k for Rows neighbouring rows, factor(r, k) =
 /// factors[r * Count + k], add_r = add + r * add_stride; add may be null. out may be in or add.
-/// Stream: written past the cache.
+/// Stream: from memory, and written past the cache.
 template <int Count, int Rows, bool Stream, class P, class A, class B, class C>
-void add_vectors(const A* in, Index in_stride, B* out, Index out_stride, const C* add,
-                 Index add_stride, Index size, const Vectors<Count, P>& v, const P* factors) {
+EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index out_stride,
+                                     const C* add, Index add_stride, Index size,
+                                     const Vectors<Count, P>& v, const P* factors) {
   constexpr Index L = lanes<P>;
   using V = Packet<P>;
   constexpr int some = Count == 0 ? 1 : Count;
   V factor[Rows][some];
   for (int r = 0; r < Rows; ++r)
     for (int k = 0; k < Count; ++k) factor[r][k] = broadcast(factors[r * Count + k]);
-  Index i = 0;
-  for (; i + L <= size; i += L) {
-    V vector[some];
-    for (int k = 0; k < Count; ++k) vector[k] = load<P>(v.vector[k] + i);
+  const auto update = [&](Index i, const auto& load_at, const auto& store_at) {
+    V w[some];
+    for (int k = 0; k < Count; ++k) w[k] = load_at(v.vector[k] + i);
     for (int r = 0; r < Rows; ++r) {
-      V value = load<P>(in + r * in_stride + i);
-      if (Rows > 1) prefetch(in, (r + Rows) * in_stride + i);  // the rows that come next
-      if (add != nullptr) value = detail::add(value, load<P>(add + r * add_stride + i));
-      for (int k = 0; k < Count; ++k) value = multiply_add(factor[r][k], vector[k], value);
-      if constexpr (Stream)
-        stream<P>(out + r * out_stride + i, value);
-      else
-        store<P>(out + r * out_stride + i, value);
+      V value = load_at(in + r * in_stride + i);
+      if (Stream && Rows > 1) prefetch(in, (r + Rows) * in_stride + i);  // the rows that come next
+      if (add != nullptr) value = detail::add(value, load_at(add + r * add_stride + i));
+      for (int k = 0; k < Count; ++k) value = multiply_add(factor[r][k], w[k], value);
+      store_at(out + r * out_stride + i, value);
     }
-  }
+  };
+  Index i = 0;
+  for (; i + L <= size; i += L)
+    update(
+        i, [](const auto* from) { return load<P>(from); },
+        [](B* to, const V& value) {
+          if constexpr (Stream)
+            stream<P>(to, value);
+          else
+            store<P>(to, value);
+        });
   if (i == size) return;
-  for (int r = 0; r < Rows; ++r) {
-    alignas(64) B rest[L];
-    for (Index l = i; l < size; ++l) {
-      P value = static_cast<P>(in[r * in_stride + l]);
-      if (add != nullptr) value += static_cast<P>(add[r * add_stride + l]);
-      for (int k = 0; k < Count; ++k) value += factors[r * Count + k] * v.vector[k][l];
-      rest[l - i] = rounded<B>(value);
-    }
-    if constexpr (Stream)
-      stream_bytes(out + r * out_stride + i, rest, static_cast<std::size_t>(size - i) * sizeof(B));
-    else
-      std::copy_n(rest, size - i, out + r * out_stride + i);
-  }
+  const Index rest = size - i;
+  update(
+      i, [=](const auto* from) { return load_tail<P>(from, rest); },
+      [=](B* to, const V& value) {
+        if constexpr (Stream)
+          stream_tail<P>(to, value, rest);
+        else
+          store_tail<P>(to, value, rest);
+      });
 }
 
-/// A block of Rows neighbouring rows, each read once and written once:
+/// The blocks `chunk` to `chunk_end` of Rows rows from `row` on, all seeing the same blocks of h, each
+/// read once and written once:
 ///
 ///     out_r = in_r + add_r + sum_k c_k (in_r . w_k) w_k + sum_j given_rj v_j
 ///
-/// for w_k in `dotted` and v_j in `given`.
-template <int Dots, int Adds, int Rows, bool Stream, class P, class A, class B, class C>
-void update_rows(const A* in, Index in_stride, B* out, Index out_stride, const C* add,
-                 Index add_stride, Index size, const Vectors<Dots, P>& dotted, const P* coefficient,
-                 const Vectors<Adds, P>& given, const P* given_factor) {
-  constexpr int count = Dots + Adds;
-  Vectors<count, P> all;
-  P factors[Rows * (count == 0 ? 1 : count)];
-  dot_block<Dots, Rows>(in, in_stride, size, dotted, coefficient, factors, count);
-  std::copy_n(dotted.vector, Dots, all.vector);
-  std::copy_n(given.vector, Adds, all.vector + Dots);
-  for (int r = 0; r < Rows; ++r)
-    std::copy_n(given_factor + r * Adds, Adds, factors + r * count + Dots);
-  add_vectors<count, Rows, Stream>(in, in_stride, out, out_stride, add, add_stride, size, all,
-                                   factors);
-}
-
-/// The blocks `chunk` to `chunk_end` of Rows rows from `row` on, all seeing the same blocks of h.
+/// for the vectors w_k of h and the rows v_j of `given`.
 template <int Dots, int Adds, int Rows, bool Stream, class P, class A, class B, class C>
 void update_chunks(const Reflection<P>& h, Index row, Index chunk, Index chunk_end,
                    MatrixView<const A> in, MatrixView<B> out, MatrixView<const C> add,
                    MatrixView<const P> given, const P* given_factor) {
+  constexpr int count = Dots + Adds;
   const Index size = h.block_size;
+  Vectors<count, P> v;
+  P factors[Rows * (count == 0 ? 1 : count)];
+  for (int r = 0; r < Rows; ++r)
+    std::copy_n(given_factor + r * Adds, Adds, factors + r * count + Dots);
   for (; chunk < chunk_end; ++chunk) {
     const Index column = chunk * size, b = Dots == 0 ? 0 : h.block(row, chunk);
-    Vectors<Dots, P> dotted;
-    Vectors<Adds, P> added;
-    P coefficient[Dots == 0 ? 1 : Dots] = {};
-    for (int k = 0; k < Dots; ++k) {
-      dotted.vector[k] = h.unit.row(k) + b * size;
-      coefficient[k] = h.coefficient(k, b);
-    }
-    for (int j = 0; j < Adds; ++j) added.vector[j] = given.row(j) + column;
-    update_rows<Dots, Adds, Rows, Stream>(
-        in.row(row) + column, in.stride, out.row(row) + column, out.stride,
-        add.rows == 0 ? nullptr : add.row(row) + column, add.stride, size, dotted, coefficient,
-        added, given_factor);
+    const A* const from = in.row(row) + column;
+    dot_block<Dots, Rows>(h, b, from, in.stride, factors, count);
+    for (int k = 0; k < Dots; ++k) v.vector[k] = h.unit.row(k) + b * size;
+    for (int j = 0; j < Adds; ++j) v.vector[Dots + j] = given.row(j) + column;
+    add_vectors<count, Rows, Stream>(from, in.stride, out.row(row) + column, out.stride,
+                                     add.rows == 0 ? nullptr : add.row(row) + column, add.stride,
+                                     size, v, factors);
   }
 }
 

@@ -34,35 +34,36 @@ void grad_block(const A* t, const B* r, Index size, const P* unit, Index unit_st
   using V = Packet<P>;
   V t_sum[Terms], r_sum[Terms];
   for (int k = 0; k < Terms; ++k) t_sum[k] = r_sum[k] = broadcast(P(0));
-  Index i = 0;
-  for (; i + L <= size; i += L) {
-    const V a = load<P>(t + i), b = load<P>(r + i);
+  const auto dot = [&](Index i, const auto& load_at) {
+    const V a = load_at(t + i), b = load_at(r + i);
     for (int k = 0; k < Terms; ++k) {
-      const V w = load<P>(unit + k * unit_stride + i);
+      const V w = load_at(unit + k * unit_stride + i);
       t_sum[k] = multiply_add(a, w, t_sum[k]);
       r_sum[k] = multiply_add(b, w, r_sum[k]);
     }
-  }
-  P w_dot_t[Terms], w_dot_r[Terms];
-  for (int k = 0; k < Terms; ++k) w_dot_t[k] = sum(t_sum[k]), w_dot_r[k] = sum(r_sum[k]);
-  for (; i < size; ++i)
-    for (int k = 0; k < Terms; ++k) {
-      w_dot_t[k] += static_cast<P>(t[i]) * unit[k * unit_stride + i];
-      w_dot_r[k] += static_cast<P>(r[i]) * unit[k * unit_stride + i];
-    }
+  };
+  const auto whole = [](const auto* from) { return load<P>(from); };
+  const Index end = size / L * L, rest = size - end;
+  const auto some = [=](const auto* from) { return load_tail<P>(from, rest); };
+  for (Index i = 0; i < end; i += L) dot(i, whole);
+  if (rest != 0) dot(end, some);
 
-  for (i = 0; i + L <= size; i += L) {
-    const V a = load<P>(t + i), b = load<P>(r + i);
+  V w_dot_t[Terms], w_dot_r[Terms];
+  for (int k = 0; k < Terms; ++k) {
+    w_dot_t[k] = broadcast(sum(t_sum[k]));
+    w_dot_r[k] = broadcast(sum(r_sum[k]));
+  }
+  const auto accumulate = [&](Index i, const auto& load_at, const auto& store_at) {
+    const V a = load_at(t + i), b = load_at(r + i);
     for (int k = 0; k < Terms; ++k) {
       P* const to = sums + k * sums_stride + i;
-      store<P>(to, multiply_add(broadcast(w_dot_t[k]), b,
-                                multiply_add(broadcast(w_dot_r[k]), a, load<P>(to))));
+      store_at(to, multiply_add(w_dot_t[k], b, multiply_add(w_dot_r[k], a, load_at(to))));
     }
-  }
-  for (; i < size; ++i)
-    for (int k = 0; k < Terms; ++k)
-      sums[k * sums_stride + i] +=
-          w_dot_t[k] * static_cast<P>(r[i]) + w_dot_r[k] * static_cast<P>(t[i]);
+  };
+  for (Index i = 0; i < end; i += L)
+    accumulate(i, whole, [](P* to, const V& value) { store<P>(to, value); });
+  if (rest != 0)
+    accumulate(end, some, [=](P* to, const V& value) { store_tail<P>(to, value, rest); });
 }
 
 /// grads += the gradients of h, see backend.hpp. Tokens are cut into tiles by the shape alone; each
