@@ -53,6 +53,12 @@ class AdapterResultsTest(unittest.TestCase):
         # the medians' standard deviation is 0.1, of three; no spread within them
         self.assertAlmostEqual(found[key]["added_error"], 1.25 * 0.1 / math.sqrt(3))
 
+    def test_error_from_processes(self):
+        name = forward("lora_r8")
+        found = self.read(*([entry(name, added)] * 4 for added in (0.1, 0.2, 0.3)))
+        self.assertAlmostEqual(next(iter(found.values()))["added_error"],
+                               1.25 * 0.1 / math.sqrt(3))
+
     def test_error_from_pairs(self):
         name = forward("lora_r8")
         found = self.read([entry(name, 0.2, pairs=50, spread=0.27)] * 2)
@@ -66,13 +72,13 @@ class AdapterResultsTest(unittest.TestCase):
         value, error = adapter_results.quotient(3, 0.3, 6, 0.8)
         self.assertAlmostEqual(value, 0.5)
         self.assertAlmostEqual(error, 0.5 * math.hypot(0.3 / 3, 0.8 / 6))
-        self.assertIsNone(adapter_results.quotient(3, 0.3, 6, 3))
+        self.assertIsNone(adapter_results.quotient(3, 0.3, 6, 1.6))
         self.assertIsNone(adapter_results.quotient(3, 0.3, 0, math.nan))
 
     def test_tables(self):
         found = self.read([entry(forward(method), added, **more) for method, added, more in (
-            ("lora_r8", 0.2, {}), ("lora_r8", 0.2, {}), ("ether_n32", 0.05, {}),
-            ("ether_n32", 0.05, {"bytes": 2048.0}))])
+            ("lora_r8", 0.2, {}), ("lora_r8", 0.2, {}), ("ether_n32", 0.05, {"bytes": 7654321.0}),
+            ("ether_n32", 0.05, {"bytes": 7654321.0}))])
         row = adapter_report.main_table(found).splitlines()[2].split(" | ")
         self.assertEqual(row[0], "| ETHER n=32")
         self.assertIn("1.050 ± 0.000", row)
@@ -82,6 +88,7 @@ class AdapterResultsTest(unittest.TestCase):
         lines = claims_results.read(self.directory, "all.csv")
         self.assertEqual([line["added_s"] for line in lines], [0.05, 0.2])
         self.assertEqual(lines[0]["bytes_per_second"], "")
+        self.assertEqual(lines[0]["bytes"], 7654321)
 
     def test_products(self):
         path = self.directory / "products.json"

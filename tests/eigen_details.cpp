@@ -5,6 +5,7 @@
 #include "support/random.hpp"
 
 #include <ether/ether.hpp>
+
 namespace {
 
 using ether::Index;

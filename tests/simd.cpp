@@ -128,6 +128,7 @@ void check_tails() {
   GuardedPage page;
   for (Index count = 1; count < lanes; ++count)
     for (T* const at : {page.first<T>(), page.last<T>(count)}) {
+      std::fill(page.first<T>(), page.last<T>(0), static_cast<T>(7.0f));
       for (Index i = 0; i < count; ++i) at[i] = static_cast<T>(static_cast<float>(i + 1));
       const auto loaded = ether::detail::load_tail<P>(at, count);
       P values[lanes];

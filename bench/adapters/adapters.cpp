@@ -141,7 +141,7 @@ struct Allocated {
 
 template <class T>
 void measure(benchmark::State& state, Operation operation, const Shape& shape, const Method& method,
-             Index tokens, Allocated& allocated) try {
+             Index tokens, bool frozen_first, Allocated& allocated) try {
   const Adapted<T>& layer = layer_of<T>(method, shape);
   Data<T>& d = Data<T>::get(shape);
   EigenContext& ctx = context();
@@ -150,7 +150,7 @@ void measure(benchmark::State& state, Operation operation, const Shape& shape, c
   allocated.count([&](EigenContext& fresh) { call<T>(fresh, operation, d, tokens, &layer); });
   frozen_call(), layer_call();  // workspace, pages, caches
 
-  Pairs pairs;
+  Pairs pairs(frozen_first);
   for (auto _ : state) state.SetIterationTime(pairs.time(frozen_call, layer_call));
 
   auto& c = state.counters;
@@ -180,10 +180,12 @@ void add(Operation operation, const char* type, const Shape& shape, const Method
   std::string name = std::string(operation_names[int(operation)]) + "/" + type + "/" + shape.name +
                      "/" + method.name;
   if (operation != Operation::merge) name += "/tokens:" + std::to_string(tokens);
-  benchmark::RegisterBenchmark(name.c_str(),
-                               [=, &shape, &method, allocated = Allocated()](auto& state) mutable {
-                                 measure<T>(state, operation, shape, method, tokens, allocated);
-                               })
+  benchmark::RegisterBenchmark(
+      name.c_str(),
+      [=, &shape, &method, frozen_first = false, allocated = Allocated()](auto& state) mutable {
+        frozen_first = !frozen_first;  // repetitions may be single pairs
+        measure<T>(state, operation, shape, method, tokens, frozen_first, allocated);
+      })
       ->Unit(benchmark::kMillisecond)
       ->UseManualTime();
 }

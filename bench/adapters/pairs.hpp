@@ -25,16 +25,19 @@ inline Quartiles quartiles(std::vector<double> values) {
   return {at(0.25), at(0.5), at(0.75)};
 }
 
-/// Seconds of `base` and of `other`, one pair for each call of time(); who begins, alternates.
+/// Seconds of `base` and of `other`, one pair for each call of time(); who begins, alternates, first
+/// `base` or not.
 class Pairs {
  public:
+  explicit Pairs(bool base_first) : base_first_(base_first) {}
+
   /// Returns the seconds of `other`.
   template <class Base, class Other>
   double time(Base&& base, Other&& other) {
-    const bool base_first = base_.size() % 2 == 0;
-    if (base_first) base_.push_back(seconds_of(base));
+    if (base_first_) base_.push_back(seconds_of(base));
     other_.push_back(seconds_of(other));
-    if (!base_first) base_.push_back(seconds_of(base));
+    if (!base_first_) base_.push_back(seconds_of(base));
+    base_first_ = !base_first_;
     return other_.back();
   }
 
@@ -61,6 +64,7 @@ class Pairs {
     return quartiles(std::move(values));
   }
 
+  bool base_first_;
   std::vector<double> base_, other_;
 };
 

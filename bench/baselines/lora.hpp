@@ -142,8 +142,12 @@ class Lora {
       for (Index column = 0; column < merged.cols; column += strip) {
         const Index cols = std::min(strip, merged.cols - column);
         const auto sums = wide.block(thread * group, 0, rows, cols);
-        for (Index i = 0; i < rows; ++i)
-          ether::detail::convert<P>(frozen_.weight().row(first + i) + column, cols, sums.row(i));
+        for (Index i = 0; i < rows; ++i) {
+          const Scalar* const from = frozen_.weight().row(first + i) + column;
+          ether::detail::convert<P>(from, cols, sums.row(i));
+          for (Index c = 0; c < strip; c += 64 / Index(sizeof(Scalar)))
+            ether::detail::prefetch(from, strip + c);
+        }
         add_product(View(b.middle_rows(first, rows)), a_.block(0, column, rank(), cols), sums);
         for (Index i = 0; i < rows; ++i)
           Frozen<Backend>::write(sums.row(i), cols, merged.row(first + i) + column, past_cache);

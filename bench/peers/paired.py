@@ -22,33 +22,36 @@ def quantile(values, share):
     return ordered[below] + (position - below) * (ordered[above] - ordered[below])
 
 
-def summary(pairs):
-    """Medians of both times, of their ratio and of their difference, with its quartiles; seconds.
+def summary(*segments):
+    """Of the pairs of all segments: medians of both times, of their ratio and of their difference,
+    with its quartiles and standard error; seconds.
 
     Ratio and difference are taken pair by pair, so that a slow round counts on both sides alike.
     """
-    added = [method - frozen for frozen, method in pairs]
+    def difference(pair):
+        frozen, method = pair
+        return method - frozen
+
+    pairs = [pair for segment in segments for pair in segment]
+    added = [difference(pair) for pair in pairs]
+    low, high = quantile(added, 0.25), quantile(added, 0.75)
+    medians = [statistics.median(map(difference, segment)) for segment in segments]
     return {
         "frozen_s": statistics.median(frozen for frozen, _ in pairs),
         "method_s": statistics.median(method for _, method in pairs),
         "ratio": statistics.median(method / frozen for frozen, method in pairs),
         "added_s": statistics.median(added),
-        "added_low": quantile(added, 0.25),
-        "added_high": quantile(added, 0.75),
+        "added_low": low,
+        "added_high": high,
+        "added_error": (figures.median_error(low, high, len(pairs)) if len(segments) == 1 else
+                        figures.pooled_error(low, high, len(pairs), medians)),
         "rounds": len(pairs),
     }
 
 
-def error(result):
-    """The standard error of added_s: from the quartiles of the pairs, or as `ours.combine` gives it."""
-    if "added_error" in result:
-        return result["added_error"]
-    return figures.median_error(result["added_low"], result["added_high"], result["rounds"])
-
-
 def within_noise(result):
     """Whether the added time is not told from none: it is not above two standard errors."""
-    return result["added_s"] <= 2 * error(result) or result["ratio"] <= 1
+    return result["added_s"] <= 2 * result["added_error"] or result["ratio"] <= 1
 
 
 def added(result, seconds=False):
@@ -58,15 +61,16 @@ def added(result, seconds=False):
 
 def upper(result, seconds=False):
     """The same and two standard errors, not below 0."""
-    margin = 2 * error(result) / (1 if seconds else result["frozen_s"])
+    margin = 2 * result["added_error"] / (1 if seconds else result["frozen_s"])
     return max(added(result, seconds) + margin, 0)
 
 
 def compare(ours, peer, seconds=False):
     """(bound, value): our added time over the peer's, each as `added` gives it.
 
-    bound is "=" or, where our own added time is within noise, "<", value then being of `upper`;
-    (None, None) where the peer's added time, the denominator, is within noise.
+    bound is "=" or, where our own added time is within noise, "<", value then being of `upper` (of
+    ours; the peer's error is not in it); (None, None) where the peer's added time, the denominator,
+    is within noise.
     """
     if within_noise(peer):
         return None, None
@@ -78,8 +82,8 @@ def compare(ours, peer, seconds=False):
 def overview(comparisons):
     """Of [(bound, value)]: the median and largest value, how many below 1, how many there are.
 
-    `bounds` says whether median and largest are upper bounds. Denominators within noise are left out of all but
-    `noise`, their number. None without values.
+    `bounds` says whether median and largest are upper bounds. Denominators within noise are left
+    out of all but `noise`, their number. None without values.
     """
     values = [value for bound, value in comparisons if bound]
     return {
@@ -88,6 +92,6 @@ def overview(comparisons):
         "below_1": sum(value < 1 for value in values),
         "count": len(values),
         "bounds": [any(bound == "<" and value >= least for bound, value in comparisons if bound)
-                   for least in (statistics.median(values), max(values))] if values else None,
+                   for least in (statistics.median_low(values), max(values))] if values else None,
         "noise": len(comparisons) - len(values),
     }

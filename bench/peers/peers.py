@@ -101,8 +101,8 @@ def measure_shape(shape, packages, options, device, dtype):
     if session:
         results = [{"library": "PEFT", "operation": operation, "tokens": tokens, "method": method,
                     "label": session.label(method), "parameters": session.parameters(method),
-                    **size, **paired.summary(values), "pairs": values}
-                   for (operation, tokens, method), values in session.pairs.items()]
+                    **size, **paired.summary(*segments), "segments": segments}
+                   for (operation, tokens, method), segments in session.segments.items()]
         left_out = {(operation, shape, session.label(method)): took
                     for (operation, method), took in session.left_out.items()}
     results += [{"library": "ether", "operation": operation, "tokens": tokens, "method": method,
@@ -119,7 +119,8 @@ def write(results, left_out, packages, options, device, dtype, lines):
     stem = options.out / f"peers-{device}-{dtype}-torch-{version}"
     options.out.mkdir(parents=True, exist_ok=True)
     title = f"ether beside PEFT: {device}, {dtype}"
-    document = {"settings": lines, "command": sys.argv[1:], "device": device, "dtype": dtype,
+    asked = {name: value for name, value in vars(options).items() if name not in ("out", "bench")}
+    document = {"settings": lines, "options": asked, "device": device, "dtype": dtype,
                 "left_out": [[*key, took] for key, took in left_out.items()], "results": results}
     paths = [stem.with_name(stem.name + ending) for ending in (".json", ".md")]
     paths[0].write_text(json.dumps(document, indent=1) + "\n")

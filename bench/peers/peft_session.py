@@ -7,14 +7,14 @@ import timing
 
 
 class Session:
-    """pairs: {(operation, tokens, method): [(frozen seconds, layer's seconds)]}, over all segments.
+    """segments: {(operation, tokens, method): [[(frozen seconds, layer's seconds)] of each segment]}.
     left_out: {(operation, method): seconds of a call}, of those too slow to be timed."""
 
     def __init__(self, size, device, dtype, options):
         self.device, self.options = device, options
         self.dtype = getattr(torch, dtype)
         self.clock = timing.Clock(torch, device)
-        self.pairs, self.left_out = {}, {}
+        self.segments, self.left_out = {}, {}
         self.out, self.width = size
         self.frozen = peft_layers.frozen_layer(self.out, self.width, self.dtype, device)
         self.layers = {m: peft_layers.adapted_layer(self.frozen, m) for m in options.methods}
@@ -53,7 +53,7 @@ class Session:
                     self.time(operation, tokens)
 
     def time(self, operation, tokens):
-        """Adds one segment's pairs of one case to `pairs`."""
+        """Adds one segment's pairs of one case to `segments`."""
         x = self.random(tokens, self.width, seed=4)
         grad_y = self.random(tokens, self.out, seed=5)
 
@@ -67,7 +67,7 @@ class Session:
         pairs, left_out = timing.in_turns(self.clock, call(self.frozen), calls, self.options)
         self.left_out.update({(operation, method): took for method, took in left_out.items()})
         for method, values in pairs.items():
-            self.pairs.setdefault((operation, tokens, method), []).extend(values)
+            self.segments.setdefault((operation, tokens, method), []).append(values)
 
     def is_timed(self, operation, method):
         """Not what was too slow before, and no backward pass of a rotation that is kept."""

@@ -66,6 +66,10 @@ def test_summary():
     close(seen["added_low"], 0.2)
     close(seen["added_high"], 0.4)
     assert seen["rounds"] == 5
+    apart = [[(1.0, 1.1)] * 9, [(1.0, 1.3)] * 9]  # what differs between segments, pairs do not show
+    close(paired.summary(*apart)["added_error"], 1.25 * 0.2 / 2 ** 0.5 / 2 ** 0.5)
+    with refused():
+        close(paired.summary(*apart)["added_error"], paired.summary(sum(apart, []))["added_error"])
 
 
 def test_compare():
@@ -81,10 +85,7 @@ def test_compare():
 
 def test_noise():
     noisy = result([(1.0, 0.9), (1.0, 1.1), (1.0, 1.2), (1.0, 0.8), (1.0, 1.01)])
-    close(paired.error(noisy), 1.25 * 0.2 / 1.35 / 5 ** 0.5)
-    with refused():
-        close(paired.error(noisy), paired.error({**noisy, "rounds": 20}))
-    close(paired.error({**noisy, "rounds": 20}), paired.error(noisy) / 2)
+    close(noisy["added_error"], 1.25 * 0.2 / 1.35 / 5 ** 0.5)
     assert paired.within_noise(result([(1.0, 1.1)])), "of one pair nothing is known"
     assert paired.within_noise(noisy) and not paired.within_noise(result(STEADY))
     assert paired.within_noise(result([(1.0, 0.9)] * 3)), "a negative cost is noise, too"
@@ -92,7 +93,7 @@ def test_noise():
     assert paired.compare(result(STEADY), noisy) == (None, None)
     bound, value = paired.compare(noisy, result(STEADY))
     assert bound == "<"
-    close(value, (0.01 + 2 * paired.error(noisy)) / 0.2)
+    close(value, (0.01 + 2 * noisy["added_error"]) / 0.2)
     assert paired.upper(result([(1.0, 0.9)] * 3)) == 0
 
 
@@ -105,6 +106,8 @@ def test_overview():
     assert paired.overview([(None, None)])["median"] is None
     seen = paired.overview([("=", 0.5), ("=", 0.6), ("<", 0.9)])
     assert seen["bounds"] == [True, True], seen  # the median may be 0.5
+    seen = paired.overview([("<", 0.4), ("=", 0.6)])
+    assert seen["bounds"] == [True, False], seen  # it may be 0.3
 
 
 def test_pattern():

@@ -268,7 +268,7 @@ class WeightTransform {
       };
       detail::with_terms(h.terms(), [&](auto dots) {
         detail::with_terms(given.rows, [&](auto adds) {
-          detail::update_range<decltype(dots)::value, decltype(adds)::value, false>(
+          detail::update_range<decltype(dots)::value, decltype(adds)::value, detail::Place::memory>(
               h.from_row(row + r), 0, count, 0, h.blocks, in.middle_rows(r, count),
               out.middle_rows(r, count), MatrixView<const A>{}, given, factor);
         });

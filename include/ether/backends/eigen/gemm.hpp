@@ -86,12 +86,13 @@ class ReflectPieces {
   void within_block(Index row, Index column, MatrixView<P> to) {
     const A* const from = in_.row(row) + column;
     P* const factors = factors_ + row * Terms;
-    if (column % h_.block_size == 0)  // the block begins
-      dot_block<Terms, Some>(h_, column / h_.block_size, from, in_.stride, factors, Terms);
+    const Index chunk = column / h_.block_size, offset = column % h_.block_size;
+    const Index b = Terms == 0 ? 0 : h_.block(row, chunk);
+    if (offset == 0) dot_block<Terms, Some>(h_, b, from, in_.stride, factors, Terms);
     Vectors<Terms, P> w;
-    for (int k = 0; k < Terms; ++k) w.vector[k] = h_.unit.row(k) + column;
-    add_vectors<Terms, Some, false>(from, in_.stride, to.row(row), to.stride,
-                                    static_cast<const P*>(nullptr), 0, to.cols, w, factors);
+    for (int k = 0; k < Terms; ++k) w.vector[k] = h_.unit.row(k) + b * h_.block_size + offset;
+    add_vectors<Terms, Some, Place::cached>(from, in_.stride, to.row(row), to.stride,
+                                            static_cast<const P*>(nullptr), 0, to.cols, w, factors);
   }
 
   const Reflection<P>& h_;

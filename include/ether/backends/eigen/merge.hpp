@@ -16,7 +16,7 @@ namespace ether::detail {
 /// All accesses run along rows. Blocks are taken in panels that stay in the cache, so that the
 /// second pass finds them there: memory is read once, or twice where one block exceeds the cache.
 /// (Where rows differ in H_in, layout row_chunk, the first pass transforms them before summing.)
-template <int InTerms, int OutTerms, bool Stream, class P, class A, class B>
+template <int InTerms, int OutTerms, Place Where, class P, class A, class B>
 void reflect_both(EigenContext& ctx, const Reflection<P>& h_in, const Reflection<P>& h_out,
                   MatrixView<const A> in, MatrixView<B> out) {
   constexpr Index panel_bytes = Index{8} << 20, chunk_rows = 64;
@@ -48,9 +48,9 @@ void reflect_both(EigenContext& ctx, const Reflection<P>& h_in, const Reflection
       } else {
         const auto transformed = [&](Index r) -> const P* {
           const MatrixView<P> row = row_buffers.middle_rows(thread * 4 + r % 4, 1);
-          update_range<InTerms, 0, false>(h_in.from_row(top + r), 0, 1, 0, h_in.blocks,
-                                          in.middle_rows(top + r, 1), row, nothing, nothing,
-                                          [](Index, int) { return P(0); });
+          update_range<InTerms, 0, Place::cached>(h_in.from_row(top + r), 0, 1, 0, h_in.blocks,
+                                                  in.middle_rows(top + r, 1), row, nothing, nothing,
+                                                  [](Index, int) { return P(0); });
           return row.data;
         };
         project_rows<OutTerms>(transformed, unit, sums_of(b, chunk));
@@ -63,18 +63,18 @@ void reflect_both(EigenContext& ctx, const Reflection<P>& h_in, const Reflection
         for (Index k = 0; k < OutTerms; ++k)
           for (Index i = 0; i < cols; ++i) total(k, i) += sums_of(b, chunk)(k, i);
       if (commutes && InTerms != 0)
-        update_range<InTerms, 0, false>(h_in, 0, OutTerms, 0, h_in.blocks,
-                                        MatrixView<const P>(total), total, nothing, nothing,
-                                        [](Index, int) { return P(0); });
+        update_range<InTerms, 0, Place::cached>(h_in, 0, OutTerms, 0, h_in.blocks,
+                                                MatrixView<const P>(total), total, nothing, nothing,
+                                                [](Index, int) { return P(0); });
     });
 
     ctx.parallel_for(blocks * chunks, work, [&](Index task, int) {
       const Index b = task / chunks, chunk = task % chunks, top = (first + b) * height;
-      update_range<InTerms, OutTerms, Stream>(
+      update_range<InTerms, OutTerms, Where>(
           h_in, top + chunk * chunk_rows, top + std::min(height, (chunk + 1) * chunk_rows), 0,
           h_in.blocks, in, out, nothing, MatrixView<const P>(sums_of(b, 0)),
           [&](Index row, int k) { return h_out.coefficient(k, first + b) * h_out.unit(k, row); });
-      if (Stream) finish_streaming();
+      if (Where == Place::streamed) finish_streaming();
     });
   }
 }
@@ -88,9 +88,9 @@ void reflect_both(EigenContext& ctx, const Reflection<P>& h_in, const Reflection
       constexpr int i = decltype(in_terms)::value, o = decltype(out_terms)::value;
       if constexpr (o != 0) {
         if (worth_streaming(in, out, h_in.block_size))
-          reflect_both<i, o, true>(ctx, h_in, h_out, in, out);
+          reflect_both<i, o, Place::streamed>(ctx, h_in, h_out, in, out);
         else
-          reflect_both<i, o, false>(ctx, h_in, h_out, in, out);
+          reflect_both<i, o, Place::memory>(ctx, h_in, h_out, in, out);
       }
     });
   });

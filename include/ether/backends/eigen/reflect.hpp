@@ -21,6 +21,10 @@ void with_terms(Index terms, F&& f) {
   if (terms == 2) f(std::integral_constant<int, 2>{});
 }
 
+/// Where the rows are: in the cache; perhaps in memory, so that the next ones are asked for early;
+/// or too many for the cache, so that besides, out is written past it.
+enum class Place { cached, memory, streamed };
+
 /// Vectors that a row operation adds, from the block at hand on.
 template <int Count, class P>
 struct Vectors {
@@ -68,8 +72,7 @@ EIGEN_ALWAYS_INLINE void dot_block(const Reflection<P>& h, Index b, const A* in,
 
 /// out_r = in_r + add_r + sum_k factor(r, k) v_k for Rows neighbouring rows, factor(r, k) =
 /// factors[r * Count + k], add_r = add + r * add_stride; add may be null. out may be in or add.
-/// Stream: from memory, and written past the cache.
-template <int Count, int Rows, bool Stream, class P, class A, class B, class C>
+template <int Count, int Rows, Place Where, class P, class A, class B, class C>
 EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index out_stride,
                                      const C* add, Index add_stride, Index size,
                                      const Vectors<Count, P>& v, const P* factors) {
@@ -84,7 +87,7 @@ EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index
     for (int k = 0; k < Count; ++k) w[k] = load_at(v.vector[k] + i);
     for (int r = 0; r < Rows; ++r) {
       V value = load_at(in + r * in_stride + i);
-      if (Stream && Rows > 1) prefetch(in, (r + Rows) * in_stride + i);  // the rows that come next
+      if (Where != Place::cached && Rows > 1) prefetch(in, (r + Rows) * in_stride + i);
       if (add != nullptr) value = detail::add(value, load_at(add + r * add_stride + i));
       for (int k = 0; k < Count; ++k) value = multiply_add(factor[r][k], w[k], value);
       store_at(out + r * out_stride + i, value);
@@ -95,7 +98,7 @@ EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index
     update(
         i, [](const auto* from) { return load<P>(from); },
         [](B* to, const V& value) {
-          if constexpr (Stream)
+          if constexpr (Where == Place::streamed)
             stream<P>(to, value);
           else
             store<P>(to, value);
@@ -105,20 +108,19 @@ EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index
   update(
       i, [=](const auto* from) { return load_tail<P>(from, rest); },
       [=](B* to, const V& value) {
-        if constexpr (Stream)
+        if constexpr (Where == Place::streamed)
           stream_tail<P>(to, value, rest);
         else
           store_tail<P>(to, value, rest);
       });
 }
 
-/// The blocks `chunk` to `chunk_end` of Rows rows from `row` on, all seeing the same blocks of h, each
-/// read once and written once:
+/// The blocks `chunk` to `chunk_end` of Rows rows from `row` on, all seeing the same blocks of h:
 ///
 ///     out_r = in_r + add_r + sum_k c_k (in_r . w_k) w_k + sum_j given_rj v_j
 ///
 /// for the vectors w_k of h and the rows v_j of `given`.
-template <int Dots, int Adds, int Rows, bool Stream, class P, class A, class B, class C>
+template <int Dots, int Adds, int Rows, Place Where, class P, class A, class B, class C>
 void update_chunks(const Reflection<P>& h, Index row, Index chunk, Index chunk_end,
                    MatrixView<const A> in, MatrixView<B> out, MatrixView<const C> add,
                    MatrixView<const P> given, const P* given_factor) {
@@ -134,16 +136,16 @@ void update_chunks(const Reflection<P>& h, Index row, Index chunk, Index chunk_e
     dot_block<Dots, Rows>(h, b, from, in.stride, factors, count);
     for (int k = 0; k < Dots; ++k) v.vector[k] = h.unit.row(k) + b * size;
     for (int j = 0; j < Adds; ++j) v.vector[Dots + j] = given.row(j) + column;
-    add_vectors<count, Rows, Stream>(from, in.stride, out.row(row) + column, out.stride,
-                                     add.rows == 0 ? nullptr : add.row(row) + column, add.stride,
-                                     size, v, factors);
+    add_vectors<count, Rows, Where>(from, in.stride, out.row(row) + column, out.stride,
+                                    add.rows == 0 ? nullptr : add.row(row) + column, add.stride,
+                                    size, v, factors);
   }
 }
 
 /// out = in H + add + given_factor given, for rows `row` to `row_end` and the blocks `chunk` to
 /// `chunk_end`: four rows at a time share the vectors they are multiplied with. `given` (Adds,
 /// width) has factor(row, j) for each row.
-template <int Dots, int Adds, bool Stream, class P, class A, class B, class C, class Factor>
+template <int Dots, int Adds, Place Where, class P, class A, class B, class C, class Factor>
 void update_range(const Reflection<P>& h, Index row, Index row_end, Index chunk, Index chunk_end,
                   MatrixView<const A> in, MatrixView<B> out, MatrixView<const C> add,
                   MatrixView<const P> given, Factor&& factor) {
@@ -155,10 +157,10 @@ void update_range(const Reflection<P>& h, Index row, Index row_end, Index chunk,
     for (int r = 0; r < rows; ++r)
       for (int j = 0; j < Adds; ++j) factors[r * Adds + j] = factor(row + r, j);
     if (together)
-      update_chunks<Dots, Adds, group, Stream>(h, row, chunk, chunk_end, in, out, add, given,
-                                               factors);
+      update_chunks<Dots, Adds, group, Where>(h, row, chunk, chunk_end, in, out, add, given,
+                                              factors);
     else
-      update_chunks<Dots, Adds, 1, Stream>(h, row, chunk, chunk_end, in, out, add, given, factors);
+      update_chunks<Dots, Adds, 1, Where>(h, row, chunk, chunk_end, in, out, add, given, factors);
     row += rows;
   }
 }
@@ -168,13 +170,13 @@ template <class P, class A, class B, class C>
 void reflect_tile(const Reflection<P>& h, MatrixView<const A> in, MatrixView<B> out,
                   MatrixView<const C> add) {
   with_terms(h.terms(), [&](auto terms) {
-    update_range<decltype(terms)::value, 0, false>(h, 0, in.rows, 0, h.blocks, in, out, add,
-                                                   MatrixView<const P>{},
-                                                   [](Index, int) { return P(0); });
+    update_range<decltype(terms)::value, 0, Place::cached>(h, 0, in.rows, 0, h.blocks, in, out, add,
+                                                           MatrixView<const P>{},
+                                                           [](Index, int) { return P(0); });
   });
 }
 
-template <int Dots, bool Stream, class P, class A, class B, class C>
+template <int Dots, Place Where, class P, class A, class B, class C>
 void reflect_rows(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> in,
                   MatrixView<B> out, MatrixView<const C> add) {
   // A task is a run of neighbouring blocks of one row, so that the threads share a long row too, or
@@ -186,10 +188,10 @@ void reflect_rows(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
   const Index work = in.rows * h.width() * (1 + Dots);
   ctx.parallel_for(row_tasks * runs, work, [&](Index task, int) {
     const Index chunk = task % runs * run, row = task / runs * rows;
-    update_range<Dots, 0, Stream>(h, row, std::min(in.rows, row + rows), chunk,
-                                  std::min(h.blocks, chunk + run), in, out, add,
-                                  MatrixView<const P>{}, [](Index, int) { return P(0); });
-    if (Stream) finish_streaming();
+    update_range<Dots, 0, Where>(h, row, std::min(in.rows, row + rows), chunk,
+                                 std::min(h.blocks, chunk + run), in, out, add,
+                                 MatrixView<const P>{}, [](Index, int) { return P(0); });
+    if (Where == Place::streamed) finish_streaming();
   });
 }
 
@@ -202,8 +204,8 @@ void reflect_rows(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
     constexpr int count = decltype(terms)::value;
     if constexpr (std::is_same_v<A, B>)  // a merge; what comes between products is soon read again
       if (worth_streaming(in, out, h.block_size))
-        return reflect_rows<count, true>(ctx, h, in, out, add);
-    reflect_rows<count, false>(ctx, h, in, out, add);
+        return reflect_rows<count, Place::streamed>(ctx, h, in, out, add);
+    reflect_rows<count, Place::memory>(ctx, h, in, out, add);
   });
 }
 

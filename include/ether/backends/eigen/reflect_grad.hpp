@@ -44,9 +44,9 @@ void grad_block(const A* t, const B* r, Index size, const P* unit, Index unit_st
   };
   const auto whole = [](const auto* from) { return load<P>(from); };
   const Index end = size / L * L, rest = size - end;
-  const auto some = [=](const auto* from) { return load_tail<P>(from, rest); };
+  const auto tail = [=](const auto* from) { return load_tail<P>(from, rest); };
   for (Index i = 0; i < end; i += L) dot(i, whole);
-  if (rest != 0) dot(end, some);
+  if (rest != 0) dot(end, tail);
 
   V w_dot_t[Terms], w_dot_r[Terms];
   for (int k = 0; k < Terms; ++k) {
@@ -63,7 +63,7 @@ void grad_block(const A* t, const B* r, Index size, const P* unit, Index unit_st
   for (Index i = 0; i < end; i += L)
     accumulate(i, whole, [](P* to, const V& value) { store<P>(to, value); });
   if (rest != 0)
-    accumulate(end, some, [=](P* to, const V& value) { store_tail<P>(to, value, rest); });
+    accumulate(end, tail, [=](P* to, const V& value) { store_tail<P>(to, value, rest); });
 }
 
 /// grads += the gradients of h, see backend.hpp. Tokens are cut into tiles by the shape alone; each
