@@ -70,10 +70,12 @@ def processor():
         return platform.processor() or platform.machine()
 
 
-def machine(threads=None):
-    """One line for the head of a table: processor, threads, system, and the commit."""
+def machine(threads=None, measured=None):
+    """One line for the head of a table: processor, threads, system, and the commit: `measured` or,
+    where that is not known, the present one."""
     threads = threads or len(os.sched_getaffinity(0))
-    return f"{processor()}, {threads} threads, {platform.system()}{commit()}"
+    at = f", commit {measured}" if measured else commit()
+    return f"{processor()}, {threads} threads, {platform.system()}{at}"
 
 
 def commit():

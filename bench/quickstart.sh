@@ -51,20 +51,22 @@ run_product_benchmarks() {
 # they add is small, those that the comparison is about, in ten processes, since it depends on
 # where a process has its data.
 run_adapter_benchmarks() {
-  local program=build/release/bench/ether_adapter_bench results=build/release/bench/results
-  local shape=float/llama-2-7b-attention process
+  local adapters=(build/release/bench/ether_adapter_bench) results=build/release/bench/results
+  local shape=float/llama-2-7b-attention process commit
   local methods='ether(_plus)?_n(1|32)|lora_r8'
   local main="forward/$shape/($methods)/tokens:128/"
   local more="forward/$shape/(ether(_plus)?_n4|.*kept.*|lora_r(4|16|64)|oft.*|hra.*)/tokens:128/|\
 forward/$shape/(ether(_plus)?_n32|weight_space.*)/tokens:1/|backward/$shape/.*/tokens:128/|merge/$shape/"
-  say "Running $program"
-  "$program" --benchmark_out="$results/all.json" --benchmark_filter="-$main|$more|\
+  commit=$(git describe --always --dirty 2>/dev/null) || commit=unknown
+  adapters+=("--benchmark_context=commit=$commit")
+  say "Running ${adapters[*]}"
+  "${adapters[@]}" --benchmark_out="$results/all.json" --benchmark_filter="-$main|$more|\
 mlp-.*(tokens:512|weight_space)|bfloat16/(llama-2-7b-mlp|deberta|sd-)"
   for process in {0..9}; do
-    "$program" --benchmark_out="$results/main-$process.json" --benchmark_filter="$main" \
+    "${adapters[@]}" --benchmark_out="$results/main-$process.json" --benchmark_filter="$main" \
       --benchmark_repetitions=5 --benchmark_min_time=1
   done
-  "$program" --benchmark_out="$results/more.json" --benchmark_filter="$more" \
+  "${adapters[@]}" --benchmark_out="$results/more.json" --benchmark_filter="$more" \
     --benchmark_repetitions=10 --benchmark_min_time=0.4
   "$python" bench/adapters/report.py "$results"/{all,main-?,more}.json \
     --products "$results/products.json" --out bench/results/cpu

@@ -79,7 +79,7 @@ class AdapterResultsTest(unittest.TestCase):
         found = self.read([entry(forward(method), added, **more) for method, added, more in (
             ("lora_r8", 0.2, {}), ("lora_r8", 0.2, {}), ("ether_n32", 0.05, {"bytes": 7654321.0}),
             ("ether_n32", 0.05, {"bytes": 7654321.0}))])
-        row = adapter_report.main_table(found).splitlines()[2].split(" | ")
+        row = adapter_report.main_table(found).splitlines()[4].split(" | ")
         self.assertEqual(row[0], "| ETHER n=32")
         self.assertIn("1.050 ± 0.000", row)
         self.assertIn("0.25 ± 0.00", row)  # of LoRA's
@@ -89,6 +89,16 @@ class AdapterResultsTest(unittest.TestCase):
         self.assertEqual([line["added_s"] for line in lines], [0.05, 0.2])
         self.assertEqual(lines[0]["bytes_per_second"], "")
         self.assertEqual(lines[0]["bytes"], 7654321)
+
+    def test_lora_table(self):
+        found = self.read([entry(f"forward/{kind}/{shape}/{method}/tokens:128/manual_time", added)
+                           for kind, shape in (("float", "phi-1.5"), ("bfloat16", "sd-1.5-640"))
+                           for method, added in (("lora_r8", 0.2), ("ether_n32", 0.05))
+                           for _ in range(2)])
+        self.assertEqual(adapter_report.lora_table(found).splitlines()[0::2],
+                         ["|  | phi-1.5 | sd-1.5-640, bfloat16 |",
+                          "| ETHER n=32 | 0.25 ± 0.00 | 0.25 ± 0.00 |"])
+        self.assertEqual(adapter_report.main_table(found), "")
 
     def test_products(self):
         path = self.directory / "products.json"

@@ -71,9 +71,30 @@ def main_table(results):
             number(entry["flops"] / 128 / 1000), f"{entry['workspace'] / 2**20:.1f}",
             ratio_text(entry), added_text(entry), share,
             ratio_text(get("backward", method)), ratio_text(get("merge", method, None))])
-    return figures.markdown_table(
+    if not rows:
+        return ""
+    return "## W (4096, 4096), float, 128 tokens\n\n" + figures.markdown_table(
         ["method", "parameters", "KiB", "kFLOP per token", "workspace, MiB", "forward ÷ frozen",
-         "added, µs", "÷ LoRA r=8's", "backward ÷ frozen", "merge ÷ copy"], rows)
+         "added, µs", "÷ LoRA r=8's", "backward ÷ frozen", "merge ÷ copy"], rows) + "\n"
+
+
+def lora_table(results):
+    """The added time of each method over LoRA's, a column for each shape and type."""
+    fixed = {"operation": "forward", "tokens": 128}
+    places = [(kind, shape) for kind in distinct(results, "type", **fixed)
+              for shape in distinct(results, "shape", type=kind, **fixed)]
+    rows = []
+    for method in distinct(results, "method", **fixed):
+        if method.startswith("weight_space") or method == "lora_r8":
+            continue
+        row = [label(method)]
+        for kind, shape in places:
+            entry, lora = (results.get(("forward", kind, shape, name, 128))
+                           for name in (method, "lora_r8"))
+            row.append(share_text(entry, lora) if entry else "-")
+        rows.append(row)
+    return figures.markdown_table(
+        ["", *(shape if kind == "float" else f"{shape}, {kind}" for kind, shape in places)], rows)
 
 
 def weight_space_lines(results):
@@ -137,6 +158,8 @@ def _shape_table(results, operation, kind, shape):
 
 def plot_tokens(results, stem):
     """Added time of a forward pass, in per cent of the frozen product, against tokens."""
+    if not distinct(results, "tokens", operation="forward", type="float", shape=MAIN):
+        return []
     fig, axes = figures.new_figure()
     methods = ("ether_n32", "ether_plus_n32", "lora_r8", "oft_b32", "hra_r8",
                "weight_space_ether_plus_n32")
@@ -164,6 +187,8 @@ def plot_tokens(results, stem):
 
 def plot_parameters(results, stem):
     """Added time of a forward pass, in per cent of the frozen product, against parameters."""
+    if not distinct(results, "method", operation="forward", type="float", shape=MAIN, tokens=128):
+        return []
     fig, axes = figures.new_figure()
     families = defaultdict(list)
     for method in distinct(results, "method", operation="forward", type="float", shape=MAIN,
@@ -221,14 +246,15 @@ def main():
     context, results = read(options.results)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    head = (f"{figures.machine(int(context['threads']))}; {context['compiler']}; Eigen "
-            f"{context['eigen']}; {context['date'][:10]}")
+    head = (f"{figures.machine(int(context['threads']), context.get('commit'))}; "
+            f"{context['compiler']}; Eigen {context['eigen']}; {context['date'][:10]}")
     products = f"## Products\n\n{products_table(options.products)}\n" if options.products else ""
     text = (f"# Adapters beside the frozen layer\n\n{head}.\n\nMedians of pairs of calls in turns ± "
             "their standard error; what each column is: [bench/README.md](../../README.md); times, "
             "bytes, FLOPs and workspace of every row: [adapters.csv](adapters.csv).\n\n"
-            f"## W (4096, 4096), float, 128 tokens\n\n{main_table(results)}\n"
-            f"{weight_space_lines(results)}\n{products}## All shapes\n{full_tables(results)}")
+            f"{main_table(results)}{weight_space_lines(results)}\n{products}"
+            f"## Added time ÷ LoRA r=8's: forward, 128 tokens\n\n{lora_table(results)}\n"
+            f"## All shapes\n{full_tables(results)}")
     (out / "adapters.md").write_text(text)
     write_csv(results, out / "adapters.csv")
     written = [out / "adapters.md", out / "adapters.csv"]
