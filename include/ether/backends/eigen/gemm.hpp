@@ -91,8 +91,8 @@ class ReflectPieces {
     if (offset == 0) dot_block<Terms, Some>(h_, b, from, in_.stride, factors, Terms);
     Vectors<Terms, P> w;
     for (int k = 0; k < Terms; ++k) w.vector[k] = h_.unit.row(k) + b * h_.block_size + offset;
-    add_vectors<Terms, Some, Place::cached>(from, in_.stride, to.row(row), to.stride,
-                                            static_cast<const P*>(nullptr), 0, to.cols, w, factors);
+    add_vectors<Terms, Some, Place::cached>(from, in_.stride, to.row(row), to.stride, nullptr, 0,
+                                            to.cols, w, factors);
   }
 
   const Reflection<P>& h_;

@@ -48,7 +48,7 @@ EIGEN_ALWAYS_INLINE void dot_block(const Reflection<P>& h, Index b, const A* in,
       for (auto& row : way)
         for (auto& value : row) value = broadcast(P(0));
     Index i = 0;
-    const auto accumulate = [&](int way, Index at, const auto& load_at) {
+    const auto accumulate = [&](int way, Index at, const auto& load_at) ETHER_INLINE {
       V w[Dots];
       for (int k = 0; k < Dots; ++k) w[k] = load_at(unit + k * h.unit.stride + at);
       for (int r = 0; r < Rows; ++r) {
@@ -71,24 +71,28 @@ EIGEN_ALWAYS_INLINE void dot_block(const Reflection<P>& h, Index b, const A* in,
 }
 
 /// out_r = in_r + add_r + sum_k factor(r, k) v_k for Rows neighbouring rows, factor(r, k) =
-/// factors[r * Count + k], add_r = add + r * add_stride; add may be null. out may be in or add.
-template <int Count, int Rows, Place Where, class P, class A, class B, class C>
+/// factors[r * Count + k], add_r = add + r * add_stride; no add_r where add is nullptr. out may be in
+/// or add.
+template <int Count, int Rows, Place Where, class P, class A, class B, class Add>
 EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index out_stride,
-                                     const C* add, Index add_stride, Index size,
+                                     Add add, Index add_stride, Index size,
                                      const Vectors<Count, P>& v, const P* factors) {
   constexpr Index L = lanes<P>;
   using V = Packet<P>;
   constexpr int some = Count == 0 ? 1 : Count;
+  constexpr Index line = 64 / static_cast<Index>(sizeof(A));  // elements of a cache line
   V factor[Rows][some];
   for (int r = 0; r < Rows; ++r)
     for (int k = 0; k < Count; ++k) factor[r][k] = broadcast(factors[r * Count + k]);
-  const auto update = [&](Index i, const auto& load_at, const auto& store_at) {
+  const auto update = [&](Index i, const auto& load_at, const auto& store_at) ETHER_INLINE {
+    if (Where != Place::cached && Rows > 1 && i % line == 0)
+      for (int r = 0; r < Rows; ++r) prefetch(in, (r + Rows) * in_stride + i);
     V w[some];
     for (int k = 0; k < Count; ++k) w[k] = load_at(v.vector[k] + i);
     for (int r = 0; r < Rows; ++r) {
       V value = load_at(in + r * in_stride + i);
-      if (Where != Place::cached && Rows > 1) prefetch(in, (r + Rows) * in_stride + i);
-      if (add != nullptr) value = detail::add(value, load_at(add + r * add_stride + i));
+      if constexpr (!std::is_null_pointer_v<Add>)
+        value = detail::add(value, load_at(add + r * add_stride + i));
       for (int k = 0; k < Count; ++k) value = multiply_add(factor[r][k], w[k], value);
       store_at(out + r * out_stride + i, value);
     }
@@ -136,9 +140,12 @@ void update_chunks(const Reflection<P>& h, Index row, Index chunk, Index chunk_e
     dot_block<Dots, Rows>(h, b, from, in.stride, factors, count);
     for (int k = 0; k < Dots; ++k) v.vector[k] = h.unit.row(k) + b * size;
     for (int j = 0; j < Adds; ++j) v.vector[Dots + j] = given.row(j) + column;
-    add_vectors<count, Rows, Where>(from, in.stride, out.row(row) + column, out.stride,
-                                    add.rows == 0 ? nullptr : add.row(row) + column, add.stride,
-                                    size, v, factors);
+    if (add.rows == 0)
+      add_vectors<count, Rows, Where>(from, in.stride, out.row(row) + column, out.stride, nullptr,
+                                      0, size, v, factors);
+    else
+      add_vectors<count, Rows, Where>(from, in.stride, out.row(row) + column, out.stride,
+                                      add.row(row) + column, add.stride, size, v, factors);
   }
 }
 

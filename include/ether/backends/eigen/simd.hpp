@@ -16,6 +16,10 @@
 #include <immintrin.h>
 #endif
 
+/// After the parameters of a lambda of several calls in a hot loop: a call that is not inlined, be it
+/// only the last elements', would put all that it captures into memory.
+#define ETHER_INLINE __attribute__((always_inline))
+
 namespace ether::detail {
 
 template <class P>
