@@ -154,7 +154,27 @@ void check_tails() {
     }
 }
 
+template <class P, int Rows>
+void check_interleaving() {
+  constexpr Index lanes = ether::detail::lanes<P>;
+  P before[Rows * lanes], after[Rows * lanes];
+  for (Index i = 0; i < Rows * lanes; ++i) before[i] = P(i);
+  ether::detail::Packet<P> rows[Rows];
+  for (int r = 0; r < Rows; ++r) rows[r] = ether::detail::load<P>(before + r * lanes);
+  ether::detail::interleave(rows);
+  for (int r = 0; r < Rows; ++r) ether::detail::store<P>(after + r * lanes, rows[r]);
+  for (int r = 0; r < Rows; ++r)
+    for (Index i = 0; i < lanes; ++i) REQUIRE(after[Rows * i + r] == before[r * lanes + i]);
+}
+
 }  // namespace
+
+TEST_CASE("interleaved rows have their elements in turns") {
+  check_interleaving<float, 1>();
+  check_interleaving<float, 3>();  // without Eigen's help
+  check_interleaving<float, 4>();
+  check_interleaving<double, 4>();
+}
 
 TEST_CASE("tails are read and written and nothing beyond them") {
   check_tails<float, float>();

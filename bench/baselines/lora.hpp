@@ -24,7 +24,7 @@ class LowRankTiles {
     for (Index first = 0; first < t.rows; first += ether::detail::token_tile) {
       const Index rows = std::min(ether::detail::token_tile, t.rows - first);
       const typename Blocks::template Source<Eigen::ColMajor> source(t.row(first), t.stride);
-      typename Blocks::PackRight()(packed_t_ + first * t.cols, source, t.cols, rows);
+      PackRight()(packed_t_ + first * t.cols, source, t.cols, rows);
     }
   }
 
@@ -40,6 +40,9 @@ class LowRankTiles {
 
  private:
   using Blocks = ether::detail::Blocked<P>;
+  using PackRight =
+      Eigen::internal::gemm_pack_rhs<P, Index, typename Blocks::template Source<Eigen::ColMajor>,
+                                     Blocks::Traits::nr, Eigen::ColMajor>;
   MatrixView<const P> t_, b_;
   MatrixView<P> s_;
   Then then_;

@@ -27,8 +27,6 @@ struct Blocked {
   using PackLeft =
       Eigen::internal::gemm_pack_lhs<P, Index, Source<Order>, Traits::mr, Traits::LhsProgress,
                                      typename Traits::LhsPacket4Packing, Order>;
-  using PackRight = Eigen::internal::gemm_pack_rhs<P, Index, Source<Eigen::ColMajor>, Traits::nr,
-                                                   Eigen::ColMajor>;
   using Kernel =
       Eigen::internal::gebp_kernel<P, P, Index, Target, Traits::mr, Traits::nr, false, false>;
 };
@@ -62,71 +60,40 @@ struct Widen {
 
 inline constexpr Index depth_tile = 256, token_tile = 256;
 
-/// in H for up to Rows rows, piece after piece, so that what is read and written stays in the nearest
-/// cache: operator() makes the columns from k on, and is to be called in ascending order.
+/// Rows rows of a H, packed: in each depth tile their elements in turns. `packed` is where the first
+/// tile's begin; one of `depth` columns takes all_rows * depth elements, of which these rows' are
+/// from first_row * depth on.
 template <int Terms, int Rows, class P, class A>
-class ReflectPieces {
- public:
-  ReflectPieces(const Reflection<P>& h, MatrixView<const A> in) : h_(h), in_(in) {}
-
-  void operator()(Index k, MatrixView<P> to) {
-    const Index end = k + to.cols;
-    for (Index column = k, next; column < end; column = next) {
-      next = std::min((column / h_.block_size + 1) * h_.block_size, end);
-      const auto part = to.block(0, column - k, to.rows, next - column);
-      if (in_.rows == Rows)
-        within_block<Rows>(0, column, part);
-      else
-        for (Index row = 0; row < in_.rows; ++row) within_block<1>(row, column, part);
-    }
-  }
-
- private:
-  template <int Some>
-  void within_block(Index row, Index column, MatrixView<P> to) {
-    const A* const from = in_.row(row) + column;
-    P* const factors = factors_ + row * Terms;
-    const Index chunk = column / h_.block_size, offset = column % h_.block_size;
-    const Index b = Terms == 0 ? 0 : h_.block(row, chunk);
-    if (offset == 0) dot_block<Terms, Some>(h_, b, from, in_.stride, factors, Terms);
+void pack_rows(const Reflection<P>& h, MatrixView<const A> a, Index first_row, P* packed) {
+  const A* const in = a.row(first_row);
+  P factors[Rows * (Terms == 0 ? 1 : Terms)] = {};  // of the block at hand
+  for (Index column = 0, end; column < a.cols; column = end) {
+    const Index chunk = column / h.block_size, offset = column % h.block_size;
+    const Index k = column / depth_tile * depth_tile, depth = std::min(depth_tile, a.cols - k);
+    end = std::min((chunk + 1) * h.block_size, k + depth);
+    const Index b = Terms == 0 ? 0 : h.block(first_row, chunk);
+    if (offset == 0) dot_block<Terms, Rows>(h, b, in + column, a.stride, factors, Terms);
     Vectors<Terms, P> w;
-    for (int k = 0; k < Terms; ++k) w.vector[k] = h_.unit.row(k) + b * h_.block_size + offset;
-    add_vectors<Terms, Some, Place::cached>(from, in_.stride, to.row(row), to.stride, nullptr, 0,
-                                            to.cols, w, factors);
+    for (int t = 0; t < Terms; ++t) w.vector[t] = h.unit.row(t) + b * h.block_size + offset;
+    P* const to = packed + k * a.rows + first_row * depth + Rows * (column - k);
+    add_vectors<Terms, Rows, Place::packed>(in + column, a.stride, to, 0, nullptr, 0, end - column,
+                                            w, factors);
   }
+}
 
-  const Reflection<P>& h_;
-  MatrixView<const A> in_;
-  P factors_[Rows * (Terms == 0 ? 1 : Terms)] = {};  // of the block at hand
-};
-
-/// Packs a H for the kernel, depth tile after depth tile, all rows in each; a H itself is never
-/// stored. A task takes the few rows that the kernel takes together, through H (its step is 0) in
-/// scratch of its thread.
+/// Packs a H for the kernel, depth tile after depth tile, all rows in each: as many as the kernel
+/// takes at a time together, what is left over one by one. a H itself is never stored. H has step 0.
 template <class P, class A>
 void pack_tokens(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> a, P* packed) {
-  using Blocks = Blocked<P>;
-  constexpr int group = Blocks::Traits::nr;
-  EigenContext::Frame frame(ctx);
-  const auto scratch = frame.matrix<P>(ctx.threads() * group, depth_tile);
-  ctx.parallel_for((a.rows + group - 1) / group, a.rows * a.cols, [&](Index task, int thread) {
-    const Index first = task * group;
-    const auto rows = a.middle_rows(first, std::min<Index>(group, a.rows - first));
+  constexpr int group = 4;
+  static_assert(Blocked<P>::Traits::nr == group,
+                "Eigen's kernel takes another number of rows at a time here: pack as it expects");
+  ctx.parallel_for((a.rows + group - 1) / group, a.rows * a.cols, [&](Index task, int) {
+    const Index first = task * group, rows = std::min<Index>(group, a.rows - first);
     with_terms(h.terms(), [&](auto terms) {
       constexpr int count = decltype(terms)::value;
-      ReflectPieces<count, group, P, A> reflect(h, rows);
-      for (Index k = 0; k < a.cols; k += depth_tile) {
-        const Index ks = std::min(depth_tile, a.cols - k);
-        MatrixView<const P> from;
-        if constexpr (std::is_same_v<A, P>) from = rows.block(0, k, rows.rows, ks);
-        if (!std::is_same_v<A, P> || count != 0) {
-          const auto piece = scratch.block(thread * group, 0, rows.rows, ks);
-          reflect(k, piece);
-          from = piece;
-        }
-        typename Blocks::template Source<Eigen::ColMajor> source(from.data, from.stride);
-        typename Blocks::PackRight()(packed + k * a.rows + ks * first, source, ks, from.rows);
-      }
+      if (rows == group) return pack_rows<count, group>(h, a, first, packed);
+      for (Index row = first; row < first + rows; ++row) pack_rows<count, 1>(h, a, row, packed);
     });
   });
 }

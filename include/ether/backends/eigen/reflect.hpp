@@ -22,8 +22,9 @@ void with_terms(Index terms, F&& f) {
 }
 
 /// Where the rows are: in the cache; perhaps in memory, so that the next ones are asked for early;
-/// or too many for the cache, so that besides, out is written past it.
-enum class Place { cached, memory, streamed };
+/// or too many for the cache, so that besides, out is written past it. Packed: in the cache, and out
+/// has the rows' elements in turns, out_r[i] at out[Rows * i + r].
+enum class Place { cached, memory, streamed, packed };
 
 /// Vectors that a row operation adds, from the block at hand on.
 template <int Count, class P>
@@ -85,23 +86,27 @@ EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index
   for (int r = 0; r < Rows; ++r)
     for (int k = 0; k < Count; ++k) factor[r][k] = broadcast(factors[r * Count + k]);
   const auto update = [&](Index i, const auto& load_at, const auto& store_at) ETHER_INLINE {
-    if (Where != Place::cached && Rows > 1 && i % line == 0)
+    if ((Where == Place::memory || Where == Place::streamed) && Rows > 1 && i % line == 0)
       for (int r = 0; r < Rows; ++r) prefetch(in, (r + Rows) * in_stride + i);
     V w[some];
     for (int k = 0; k < Count; ++k) w[k] = load_at(v.vector[k] + i);
+    V value[Rows];
     for (int r = 0; r < Rows; ++r) {
-      V value = load_at(in + r * in_stride + i);
+      V& total = value[r] = load_at(in + r * in_stride + i);
       if constexpr (!std::is_null_pointer_v<Add>)
-        value = detail::add(value, load_at(add + r * add_stride + i));
-      for (int k = 0; k < Count; ++k) value = multiply_add(factor[r][k], w[k], value);
-      store_at(out + r * out_stride + i, value);
+        total = detail::add(total, load_at(add + r * add_stride + i));
+      for (int k = 0; k < Count; ++k) total = multiply_add(factor[r][k], w[k], total);
     }
+    if constexpr (Where == Place::packed) interleave(value);
+    for (int r = 0; r < Rows; ++r)
+      store_at(Where == Place::packed ? out + Rows * i + r * L : out + r * out_stride + i, value[r],
+               r);
   };
   Index i = 0;
   for (; i + L <= size; i += L)
     update(
         i, [](const auto* from) { return load<P>(from); },
-        [](B* to, const V& value) {
+        [](B* to, const V& value, int) {
           if constexpr (Where == Place::streamed)
             stream<P>(to, value);
           else
@@ -111,9 +116,11 @@ EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index
   const Index rest = size - i;
   update(
       i, [=](const auto* from) { return load_tail<P>(from, rest); },
-      [=](B* to, const V& value) {
+      [=](B* to, const V& value, int r) {
         if constexpr (Where == Place::streamed)
           stream_tail<P>(to, value, rest);
+        else if constexpr (Where == Place::packed)
+          store_tail<P>(to, value, std::clamp<Index>(Rows * rest - r * L, 0, L));
         else
           store_tail<P>(to, value, rest);
       });

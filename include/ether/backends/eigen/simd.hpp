@@ -46,6 +46,34 @@ auto sum(const V& a) {
   return Eigen::internal::predux(a);
 }
 
+/// A packet that is used several times, read once: where there are registers enough (AVX-512), g++
+/// would otherwise read it from memory for each use, as instructions can.
+template <class V>
+EIGEN_ALWAYS_INLINE V in_register(V value) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(value));
+#endif
+  return value;
+}
+/// Takes the elements of rows in turns: that of row r at i comes to Rows * i + r.
+template <class V, int Rows>
+EIGEN_ALWAYS_INLINE void interleave(V (&rows)[Rows]) {
+  using P = typename Eigen::internal::unpacket_traits<V>::type;
+  constexpr Index L = Eigen::internal::unpacket_traits<V>::size;
+  if constexpr (Rows == 4 && L % 4 == 0) {
+    Eigen::internal::PacketBlock<V, Rows> block;
+    for (int r = 0; r < Rows; ++r) block.packet[r] = rows[r];
+    Eigen::internal::ptranspose(block);
+    for (int r = 0; r < Rows; ++r) rows[r] = block.packet[r];
+  } else if constexpr (Rows > 1) {
+    P before[Rows][L], after[Rows * L];
+    for (int r = 0; r < Rows; ++r) Eigen::internal::pstoreu(before[r], rows[r]);
+    for (int r = 0; r < Rows; ++r)
+      for (Index i = 0; i < L; ++i) after[Rows * i + r] = before[r][i];
+    for (int r = 0; r < Rows; ++r) rows[r] = Eigen::internal::ploadu<V>(after + r * L);
+  }
+}
+
 // Conversion, L elements at a time: loops of fixed length over local arrays, or vectors of g++ and
 // clang++, whichever becomes the machine's conversion instructions.
 

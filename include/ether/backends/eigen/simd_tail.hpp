@@ -32,7 +32,7 @@ Packet<P> load_tail(const T* from, Index count) {
   return load<P>(reinterpret_cast<const P*>(&values));
 }
 
-/// store of the first `count` < lanes<P> elements.
+/// store of the first `count` <= lanes<P> elements.
 template <class P, class T>
 void store_tail(T* to, const Packet<P>& value, Index count) {
 #if defined(__AVX512F__)
