@@ -114,3 +114,54 @@ TEST_CASE("products with H_in in the packing of the tokens and H_out on finished
             check_reflect_gemm<Eigen::bfloat16, Eigen::bfloat16>(c);
           }
 }
+
+namespace {
+
+/// Packed x H, bit for bit as Eigen packs what the row operation makes of x, and nothing around it.
+template <class S>
+void check_packing(Index tokens, Index in, Index blocks) {
+  using Backend = ether::EigenBackend<S>;
+  using P = typename Backend::Parameter;
+  using Source = Eigen::internal::const_blas_data_mapper<P, Index, Eigen::ColMajor>;
+  constexpr int together = ether::detail::kernel_rows;
+  Eigen::internal::gemm_pack_rhs<P, Index, Source, together, Eigen::ColMajor> pack;
+  INFO("tokens " << tokens << " in " << in << " blocks " << blocks);
+
+  ether::AdapterConfig config;
+  config.variant = ether::Variant::ether_plus;
+  config.input_blocks = blocks;
+  config.layout = ether::BlockLayout::row_chunk;
+  ether::EigenContext ctx(3);
+  const ether::PreparedAdapter<Backend> prepared(ctx, test::random_adapter<P>(config, 3, in, 1));
+  const test::DeviceMatrix<Backend, S> x(ctx, test::random_matrix<S>(tokens, in, 2), 3);
+  for (const auto& h :
+       {ether::identity<P>(in), prepared.reflection(ether::Side::input).at_row(1)}) {
+    MatrixOf<P> z(tokens, in);
+    Backend::reflect(ctx, h, x.const_view(), MatrixView<P>(z), MatrixView<const S>{});
+    constexpr Index around = 64;
+    std::vector<P> expected(std::size_t(tokens * in + 2 * around), P(7)), packed = expected;
+    for (Index k = 0; k < in; k += ether::detail::depth_tile)
+      pack(expected.data() + around + k * tokens, Source(z.data() + k, in),
+           std::min(ether::detail::depth_tile, in - k), tokens);
+    ether::detail::pack_tokens(ctx, h, x.const_view(), packed.data() + around);
+    REQUIRE(expected == packed);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("tokens are packed as the product takes them") {
+  struct Shape {
+    Index in, blocks;
+  };
+  // Blocks shorter than a vector, ragged, of a depth tile, across its border, longer than it.
+  const Shape shapes[] = {{1, 1},   {3, 3},   {6, 3},   {27, 3},  {255, 1}, {256, 1},
+                          {258, 6}, {512, 2}, {516, 4}, {516, 1}, {780, 2}};
+  for (Index tokens : {1, 2, 3, 4, 7, 33})
+    for (const auto& shape : shapes) {
+      check_packing<float>(tokens, shape.in, shape.blocks);
+      check_packing<double>(tokens, shape.in, shape.blocks);
+      check_packing<Eigen::bfloat16>(tokens, shape.in, shape.blocks);
+      check_packing<Eigen::half>(tokens, shape.in, shape.blocks);
+    }
+}

@@ -42,7 +42,7 @@ class LowRankTiles {
   using Blocks = ether::detail::Blocked<P>;
   using PackRight =
       Eigen::internal::gemm_pack_rhs<P, Index, typename Blocks::template Source<Eigen::ColMajor>,
-                                     Blocks::Traits::nr, Eigen::ColMajor>;
+                                     ether::detail::kernel_rows, Eigen::ColMajor>;
   MatrixView<const P> t_, b_;
   MatrixView<P> s_;
   Then then_;

@@ -3,7 +3,7 @@
 /// The product on the CPU: c (m, n) (+)= a (m, k) b^T with b (n, k), or a b with b (k, n).
 ///
 /// Few rows of a (gemm_few.hpp): bound by reading b, which Eigen reads with one thread.
-/// More: Eigen's packing and its kernel, under a loop of ours. Ours, because Eigen's own cuts the
+/// More: Eigen's kernel and its packing of b, under a loop of ours. Ours, because Eigen's own cuts the
 /// work by the number of threads, which changes sums, allocates at each call, and multiplies 16-bit
 /// types one by one. Here tiles depend on the shape alone, a tile of b is widened as it is packed,
 /// and what comes before and after the product is done while its data is in the cache: see
@@ -15,6 +15,14 @@
 #include <numeric>
 
 namespace ether::detail {
+
+#if defined(EIGEN_VECTORIZE_VSX)
+#error \
+    "Eigen's kernel for POWER takes other packed tokens than pack_rows makes: EIGEN_DONT_VECTORIZE"
+#endif
+
+/// How many rows of a the kernel takes at a time, packed with their elements in turns.
+inline constexpr int kernel_rows = 4;
 
 /// Eigen's blocked product, piece by piece. Column-major as Eigen counts it: c^T = op(b)^T a^T.
 template <class P>
@@ -28,7 +36,7 @@ struct Blocked {
       Eigen::internal::gemm_pack_lhs<P, Index, Source<Order>, Traits::mr, Traits::LhsProgress,
                                      typename Traits::LhsPacket4Packing, Order>;
   using Kernel =
-      Eigen::internal::gebp_kernel<P, P, Index, Target, Traits::mr, Traits::nr, false, false>;
+      Eigen::internal::gebp_kernel<P, P, Index, Target, Traits::mr, kernel_rows, false, false>;
 };
 
 /// Columns of c in one task of gemm_blocked, a multiple of `block`: enough of them to reuse the
@@ -60,40 +68,37 @@ struct Widen {
 
 inline constexpr Index depth_tile = 256, token_tile = 256;
 
-/// Rows rows of a H, packed: in each depth tile their elements in turns. `packed` is where the first
-/// tile's begin; one of `depth` columns takes all_rows * depth elements, of which these rows' are
-/// from first_row * depth on.
+/// Rows rows of a H from `first` on, as the kernel takes them: within the depth tile that begins at
+/// column k and has `depth` columns, (a H)(first + r, k + i) comes to
+/// packed[k * a.rows + first * depth + Rows * i + r].
 template <int Terms, int Rows, class P, class A>
-void pack_rows(const Reflection<P>& h, MatrixView<const A> a, Index first_row, P* packed) {
-  const A* const in = a.row(first_row);
+void pack_rows(const Reflection<P>& h, MatrixView<const A> a, Index first, P* packed) {
+  const A* const in = a.row(first);
   P factors[Rows * (Terms == 0 ? 1 : Terms)] = {};  // of the block at hand
   for (Index column = 0, end; column < a.cols; column = end) {
     const Index chunk = column / h.block_size, offset = column % h.block_size;
     const Index k = column / depth_tile * depth_tile, depth = std::min(depth_tile, a.cols - k);
     end = std::min((chunk + 1) * h.block_size, k + depth);
-    const Index b = Terms == 0 ? 0 : h.block(first_row, chunk);
+    const Index b = Terms == 0 ? 0 : h.block(first, chunk);
     if (offset == 0) dot_block<Terms, Rows>(h, b, in + column, a.stride, factors, Terms);
     Vectors<Terms, P> w;
     for (int t = 0; t < Terms; ++t) w.vector[t] = h.unit.row(t) + b * h.block_size + offset;
-    P* const to = packed + k * a.rows + first_row * depth + Rows * (column - k);
+    P* const to = packed + k * a.rows + first * depth + Rows * (column - k);
     add_vectors<Terms, Rows, Place::packed>(in + column, a.stride, to, 0, nullptr, 0, end - column,
                                             w, factors);
   }
 }
 
-/// Packs a H for the kernel, depth tile after depth tile, all rows in each: as many as the kernel
-/// takes at a time together, what is left over one by one. a H itself is never stored. H has step 0.
+/// Packs a H for the kernel: kernel_rows rows together, what is left over one by one. a H itself is
+/// never stored. H has step 0.
 template <class P, class A>
 void pack_tokens(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> a, P* packed) {
-  constexpr int group = 4;
-  static_assert(Blocked<P>::Traits::nr == group,
-                "Eigen's kernel takes another number of rows at a time here: pack as it expects");
-  ctx.parallel_for((a.rows + group - 1) / group, a.rows * a.cols, [&](Index task, int) {
-    const Index first = task * group, rows = std::min<Index>(group, a.rows - first);
+  ctx.parallel_for((a.rows + kernel_rows - 1) / kernel_rows, a.rows * a.cols, [&](Index task, int) {
+    const Index first = task * kernel_rows, end = std::min(first + kernel_rows, a.rows);
     with_terms(h.terms(), [&](auto terms) {
       constexpr int count = decltype(terms)::value;
-      if (rows == group) return pack_rows<count, group>(h, a, first, packed);
-      for (Index row = first; row < first + rows; ++row) pack_rows<count, 1>(h, a, row, packed);
+      if (end - first == kernel_rows) return pack_rows<count, kernel_rows>(h, a, first, packed);
+      for (Index row = first; row < end; ++row) pack_rows<count, 1>(h, a, row, packed);
     });
   });
 }

@@ -23,9 +23,9 @@ void dot_tile(const P* a, Index a_stride, const B* b, Index b_stride, Index dept
   Index k = 0;
   for (; k + L <= depth; k += L) {
     Packet<P> right[Cols];
-    for (int j = 0; j < Cols; ++j) right[j] = in_register(load<P>(b + j * b_stride + k));
+    for (int j = 0; j < Cols; ++j) right[j] = in_register<Rows>(load<P>(b + j * b_stride + k));
     for (int i = 0; i < Rows; ++i) {
-      const Packet<P> left = in_register(load<P>(a + i * a_stride + k));
+      const Packet<P> left = in_register<Cols>(load<P>(a + i * a_stride + k));
       for (int j = 0; j < Cols; ++j) sums[i][j] = multiply_add(left, right[j], sums[i][j]);
     }
   }

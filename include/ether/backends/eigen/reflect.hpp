@@ -22,8 +22,8 @@ void with_terms(Index terms, F&& f) {
 }
 
 /// Where the rows are: in the cache; perhaps in memory, so that the next ones are asked for early;
-/// or too many for the cache, so that besides, out is written past it. Packed: in the cache, and out
-/// has the rows' elements in turns, out_r[i] at out[Rows * i + r].
+/// or too many for the cache, so that besides, out is written past it. Packed: as cached, but out takes
+/// the rows' elements in turns, in_r[i] to out[Rows * i + r], and is not in.
 enum class Place { cached, memory, streamed, packed };
 
 /// Vectors that a row operation adds, from the block at hand on.
@@ -49,7 +49,7 @@ EIGEN_ALWAYS_INLINE void dot_block(const Reflection<P>& h, Index b, const A* in,
       for (auto& row : way)
         for (auto& value : row) value = broadcast(P(0));
     Index i = 0;
-    const auto accumulate = [&](int way, Index at, const auto& load_at) ETHER_INLINE {
+    const auto accumulate = [&](int way, Index at, const auto& load_at) ETHER_INLINE_LAMBDA {
       V w[Dots];
       for (int k = 0; k < Dots; ++k) w[k] = load_at(unit + k * h.unit.stride + at);
       for (int r = 0; r < Rows; ++r) {
@@ -81,48 +81,48 @@ EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index
   constexpr Index L = lanes<P>;
   using V = Packet<P>;
   constexpr int some = Count == 0 ? 1 : Count;
-  constexpr Index line = 64 / static_cast<Index>(sizeof(A));  // elements of a cache line
+  constexpr Index line = static_cast<Index>(cache_line / sizeof(A));  // elements of a cache line
   V factor[Rows][some];
   for (int r = 0; r < Rows; ++r)
     for (int k = 0; k < Count; ++k) factor[r][k] = broadcast(factors[r * Count + k]);
-  const auto update = [&](Index i, const auto& load_at, const auto& store_at) ETHER_INLINE {
+  const auto update = [&](Index i, const auto& load_at, const auto& store_at) ETHER_INLINE_LAMBDA {
     if ((Where == Place::memory || Where == Place::streamed) && Rows > 1 && i % line == 0)
       for (int r = 0; r < Rows; ++r) prefetch(in, (r + Rows) * in_stride + i);
-    V w[some];
+    V w[some], value[Rows];
     for (int k = 0; k < Count; ++k) w[k] = load_at(v.vector[k] + i);
-    V value[Rows];
     for (int r = 0; r < Rows; ++r) {
-      V& total = value[r] = load_at(in + r * in_stride + i);
+      value[r] = load_at(in + r * in_stride + i);
       if constexpr (!std::is_null_pointer_v<Add>)
-        total = detail::add(total, load_at(add + r * add_stride + i));
-      for (int k = 0; k < Count; ++k) total = multiply_add(factor[r][k], w[k], total);
+        value[r] = detail::add(value[r], load_at(add + r * add_stride + i));
+      for (int k = 0; k < Count; ++k) value[r] = multiply_add(factor[r][k], w[k], value[r]);
     }
     if constexpr (Where == Place::packed) interleave(value);
-    for (int r = 0; r < Rows; ++r)
-      store_at(Where == Place::packed ? out + Rows * i + r * L : out + r * out_stride + i, value[r],
-               r);
+    for (int r = 0; r < Rows; ++r) store_at(i, r, value[r]);
+  };
+  const auto to = [&](Index i, int r) ETHER_INLINE_LAMBDA {
+    return Where == Place::packed ? out + Rows * i + r * L : out + r * out_stride + i;
   };
   Index i = 0;
   for (; i + L <= size; i += L)
     update(
         i, [](const auto* from) { return load<P>(from); },
-        [](B* to, const V& value, int) {
+        [&](Index at, int r, const V& value) ETHER_INLINE_LAMBDA {
           if constexpr (Where == Place::streamed)
-            stream<P>(to, value);
+            stream<P>(to(at, r), value);
           else
-            store<P>(to, value);
+            store<P>(to(at, r), value);
         });
   if (i == size) return;
   const Index rest = size - i;
   update(
       i, [=](const auto* from) { return load_tail<P>(from, rest); },
-      [=](B* to, const V& value, int r) {
+      [&](Index at, int r, const V& value) ETHER_INLINE_LAMBDA {
+        const Index count = Where == Place::packed ? std::min(Rows * rest - r * L, L) : rest;
+        if (count <= 0) return;
         if constexpr (Where == Place::streamed)
-          stream_tail<P>(to, value, rest);
-        else if constexpr (Where == Place::packed)
-          store_tail<P>(to, value, std::clamp<Index>(Rows * rest - r * L, 0, L));
+          stream_tail<P>(to(at, r), value, count);
         else
-          store_tail<P>(to, value, rest);
+          store_tail<P>(to(at, r), value, count);
       });
 }
 
@@ -147,12 +147,14 @@ void update_chunks(const Reflection<P>& h, Index row, Index chunk, Index chunk_e
     dot_block<Dots, Rows>(h, b, from, in.stride, factors, count);
     for (int k = 0; k < Dots; ++k) v.vector[k] = h.unit.row(k) + b * size;
     for (int j = 0; j < Adds; ++j) v.vector[Dots + j] = given.row(j) + column;
+    const auto finish = [&](auto add_row, Index add_stride) ETHER_INLINE_LAMBDA {
+      add_vectors<count, Rows, Where>(from, in.stride, out.row(row) + column, out.stride, add_row,
+                                      add_stride, size, v, factors);
+    };
     if (add.rows == 0)
-      add_vectors<count, Rows, Where>(from, in.stride, out.row(row) + column, out.stride, nullptr,
-                                      0, size, v, factors);
+      finish(nullptr, 0);
     else
-      add_vectors<count, Rows, Where>(from, in.stride, out.row(row) + column, out.stride,
-                                      add.row(row) + column, add.stride, size, v, factors);
+      finish(add.row(row) + column, add.stride);
   }
 }
 

@@ -34,7 +34,7 @@ void grad_block(const A* t, const B* r, Index size, const P* unit, Index unit_st
   using V = Packet<P>;
   V t_sum[Terms], r_sum[Terms];
   for (int k = 0; k < Terms; ++k) t_sum[k] = r_sum[k] = broadcast(P(0));
-  const auto dot = [&](Index i, const auto& load_at) ETHER_INLINE {
+  const auto dot = [&](Index i, const auto& load_at) ETHER_INLINE_LAMBDA {
     const V a = load_at(t + i), b = load_at(r + i);
     for (int k = 0; k < Terms; ++k) {
       const V w = load_at(unit + k * unit_stride + i);
@@ -53,7 +53,8 @@ void grad_block(const A* t, const B* r, Index size, const P* unit, Index unit_st
     w_dot_t[k] = broadcast(sum(t_sum[k]));
     w_dot_r[k] = broadcast(sum(r_sum[k]));
   }
-  const auto accumulate = [&](Index i, const auto& load_at, const auto& store_at) ETHER_INLINE {
+  const auto accumulate = [&](Index i, const auto& load_at,
+                              const auto& store_at) ETHER_INLINE_LAMBDA {
     const V a = load_at(t + i), b = load_at(r + i);
     for (int k = 0; k < Terms; ++k) {
       P* const to = sums + k * sums_stride + i;

@@ -16,9 +16,9 @@
 #include <immintrin.h>
 #endif
 
-/// After the parameters of a lambda of several calls in a hot loop: a call that is not inlined, be it
-/// only the last elements', would put all that it captures into memory.
-#define ETHER_INLINE __attribute__((always_inline))
+/// After the parameters of a lambda: it is inlined wherever it is called. One call that is not, be it
+/// the last elements', would keep all captures in memory.
+#define ETHER_INLINE_LAMBDA __attribute__((always_inline))
 
 namespace ether::detail {
 
@@ -46,15 +46,16 @@ auto sum(const V& a) {
   return Eigen::internal::predux(a);
 }
 
-/// A packet that is used several times, read once: where there are registers enough (AVX-512), g++
-/// would otherwise read it from memory for each use, as instructions can.
-template <class V>
+/// A packet that is used `Uses` times, read once: where there are registers enough (AVX-512), g++ would
+/// otherwise read it from memory for each use, as instructions can.
+template <int Uses, class V>
 EIGEN_ALWAYS_INLINE V in_register(V value) {
 #if defined(__AVX512F__)
-  asm("" : "+v"(value));
+  if constexpr (Uses > 1) asm("" : "+v"(value));
 #endif
   return value;
 }
+
 /// Takes the elements of rows in turns: that of row r at i comes to Rows * i + r.
 template <class V, int Rows>
 EIGEN_ALWAYS_INLINE void interleave(V (&rows)[Rows]) {

@@ -1,6 +1,6 @@
 #pragma once
 
-/// The last elements of a block, fewer than a vector has: read and written under a mask where there
+/// The last elements of a block, which are no whole vector: read and written under a mask where there
 /// is one (AVX-512: float and 16-bit types), otherwise one by one. Nothing beyond them is read or
 /// written.
 
