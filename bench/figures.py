@@ -102,10 +102,16 @@ def median_error(low, high, count):
 
 def pooled_error(low, high, count, medians):
     """The same of `count` values in repetitions with these medians: what differs between repetitions
-    may be more than their quartiles show, so the larger one of both."""
+    may be more than their quartiles show, so the larger one of both. Of eight medians or more the
+    quartiles are taken, since one that lies far off, and does not move their median, would else
+    decide."""
     if len(medians) < 2:
         return math.inf
-    between = 1.25 * statistics.stdev(medians) / math.sqrt(len(medians))
+    if len(medians) < 8:
+        between = 1.25 * statistics.stdev(medians) / math.sqrt(len(medians))
+    else:
+        first, _, third = statistics.quantiles(medians, n=4, method="inclusive")
+        between = median_error(first, third, len(medians))
     return max(median_error(low, high, count), between)
 
 

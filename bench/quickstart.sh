@@ -48,27 +48,31 @@ run_product_benchmarks() {
 }
 
 # Every method on every shape, but for what takes longest and tells least; and, longer, since what
-# they add is small, those that the comparison is about, in ten processes, since it depends on
-# where a process has its data.
+# they add is small, those that the comparison is about, in ten processes or ETHER_BENCH_PROCESSES,
+# since it depends on where a process has its data.
 run_adapter_benchmarks() {
   local adapters=(build/release/bench/ether_adapter_bench) results=build/release/bench/results
   local shape=float/llama-2-7b-attention process commit
   local methods='ether(_plus)?_n(1|32)|lora_r8'
   local main="forward/$shape/($methods)/tokens:128/"
+  local short="forward/float/sd-1.5-1280/($methods)/tokens:128/|prologue/$shape/($methods)/"
   local more="forward/$shape/(ether(_plus)?_n4|.*kept.*|lora_r(4|16|64)|oft.*|hra.*)/tokens:128/|\
 forward/$shape/(ether(_plus)?_n32|weight_space.*)/tokens:1/|backward/$shape/.*/tokens:128/|merge/$shape/"
   commit=$(git describe --always --dirty 2>/dev/null) || commit=unknown
   adapters+=("--benchmark_context=commit=$commit")
   say "Running ${adapters[*]}"
-  "${adapters[@]}" --benchmark_out="$results/all.json" --benchmark_filter="-$main|$more|\
+  "${adapters[@]}" --benchmark_out="$results/all.json" --benchmark_filter="-$main|$short|$more|\
 mlp-.*(tokens:512|weight_space)|bfloat16/(llama-2-7b-mlp|deberta|sd-)"
-  for process in {0..9}; do
+  rm -f "$results"/{main,short}-*.json
+  for ((process = 1; process <= ${ETHER_BENCH_PROCESSES:-10}; ++process)); do
     "${adapters[@]}" --benchmark_out="$results/main-$process.json" --benchmark_filter="$main" \
       --benchmark_repetitions=5 --benchmark_min_time=1
+    "${adapters[@]}" --benchmark_out="$results/short-$process.json" --benchmark_filter="$short" \
+      --benchmark_repetitions=8 --benchmark_min_time=0.2
   done
   "${adapters[@]}" --benchmark_out="$results/more.json" --benchmark_filter="$more" \
     --benchmark_repetitions=10 --benchmark_min_time=0.4
-  "$python" bench/adapters/report.py "$results"/{all,main-?,more}.json \
+  "$python" bench/adapters/report.py "$results"/{all,main-*,short-*,more}.json \
     --products "$results/products.json" --out bench/results/cpu
 }
 

@@ -68,6 +68,16 @@ class AdapterResultsTest(unittest.TestCase):
         found = self.read([entry(name, 0.2, pairs=50, spread=0.27)])  # of one repetition: unknown
         self.assertEqual(next(iter(found.values()))["added_error"], math.inf)
 
+    def test_error_of_many_medians(self):
+        """Of eight or more their quartiles: one far off changes nothing, one as far as others does."""
+        medians = [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 5.0]  # quartiles 2 and 4
+        expected = 1.25 * 2 / 1.35 / 3
+        self.assertAlmostEqual(figures.pooled_error(0, 0, 9, medians), expected)
+        self.assertAlmostEqual(figures.pooled_error(0, 0, 9, medians[:-1] + [1e9]), expected)
+        self.assertGreater(figures.pooled_error(0, 0, 9, [8.0 if m >= 4 else m for m in medians]),
+                           2 * expected)
+        self.assertGreater(figures.pooled_error(0, 0, 7, medians[:6] + [1e9]), 1e6)
+
     def test_quotient(self):
         value, error = adapter_results.quotient(3, 0.3, 6, 0.8)
         self.assertAlmostEqual(value, 0.5)
@@ -82,13 +92,23 @@ class AdapterResultsTest(unittest.TestCase):
         row = adapter_report.main_table(found).splitlines()[4].split(" | ")
         self.assertEqual(row[0], "| ETHER n=32")
         self.assertIn("1.050 ± 0.000", row)
-        self.assertIn("0.25 ± 0.00", row)  # of LoRA's
+        self.assertEqual(row[7:10], ["0.25 ± 0.00", "-", "-"])  # of LoRA's
         self.assertIn("1.050 ± 0.000", adapter_report.full_tables(found))
         adapter_results.write_csv(found, self.directory / "all.csv")
         lines = claims_results.read(self.directory, "all.csv")
         self.assertEqual([line["added_s"] for line in lines], [0.05, 0.2])
         self.assertEqual(lines[0]["bytes_per_second"], "")
         self.assertEqual(lines[0]["bytes"], 7654321)
+
+    def test_prologue(self):
+        found = self.read([entry(f"{operation}/float/llama-2-7b-attention/{method}/tokens:128", added)
+                           for operation, method, added in (
+                               ("forward", "lora_r8", 0.5), ("prologue", "lora_r8", 0.2),
+                               ("forward", "ether_n1", 0.5), ("prologue", "ether_n1", 0.05))
+                           for _ in range(2)])
+        rows = [line.split(" | ") for line in adapter_report.main_table(found).splitlines()[4:6]]
+        self.assertEqual([row[8:10] for row in rows],
+                         [["50,000 ± 0", "0.25 ± 0.00"], ["200,000 ± 0", "1"]])
 
     def test_lora_table(self):
         found = self.read([entry(f"forward/{kind}/{shape}/{method}/tokens:128/manual_time", added)

@@ -103,8 +103,9 @@ TEST_CASE("products with H_in in the packing of the tokens and H_out on finished
       for (auto variant : {ether::Variant::ether, ether::Variant::ether_plus})
         for (bool input : {false, true})
           for (bool output : {false, true}) {
-            // Input blocks within a tile of the depth, and over several of them.
-            const Index in = tokens == 25 || tokens == 28 ? 516 : 36;
+            // Input blocks within a tile of the depth, and over several of them, for one tile of
+            // tokens and for two.
+            const Index in = tokens == 25 || tokens == 300 ? 516 : 36;
             const Index input_blocks = o.blocks == 1 ? 1 : o.blocks == 2 ? 2 : 4;
             const bool bias = (tokens + o.blocks + input + output) % 2 == 0;
             const GemmCase c{tokens,  in,    input_blocks, o.width, o.blocks,

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import figures  # noqa: E402
 
 OPERATIONS = {"forward": "the frozen product", "backward": "the product grad_y W",
-              "merge": "a copy of W"}
+              "merge": "a copy of W", "prologue": "packing x"}
 MAIN = "llama-2-7b-attention"
 SHAPES = [MAIN, "llama-2-7b-mlp-up", "llama-2-7b-mlp-down", "phi-1.5", "deberta-v3-base-ffn",
           "sd-1.5-320", "sd-1.5-640", "sd-1.5-1280"]

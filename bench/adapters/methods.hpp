@@ -22,8 +22,8 @@ namespace bench {
 template <class T>
 using MatrixOf = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// One adapted layer. backward overwrites grad_x and adds to gradients that it keeps; it is empty
-/// where a method has none.
+/// One adapted layer. backward overwrites grad_x and adds to gradients that it keeps. prologue: what
+/// forward does before its product's first tile, for prologue_tokens. Empty: what a method has not.
 template <class T>
 struct Adapted {
   using View = MatrixView<T>;
@@ -33,11 +33,17 @@ struct Adapted {
   std::function<void(Context&, Input x, View y)> forward;
   std::function<void(Context&, Input x, Input grad_y, View grad_x)> backward;
   std::function<void(Context&, View merged)> merge;
+  std::function<void(Context&, Input x)> prologue;
   Index parameters = 0;
   Index bytes = 0;               ///< of the parameters
   double flops_per_token = 0;    ///< beyond the frozen product's
   double flops_per_forward = 0;  ///< likewise, whatever the number of tokens
 };
+
+/// Enough for the products that pack all tokens before their first tile, and no more than that.
+inline constexpr Index prologue_tokens = 128;
+static_assert(prologue_tokens > ether::detail::few_rows &&
+              prologue_tokens <= ether::detail::token_tile);
 
 /// Uniform in (-scale, scale).
 inline MatrixOf<float> random_matrix(Index rows, Index cols, float scale) {
@@ -84,6 +90,10 @@ Adapted<T> ether_layer(MatrixView<const T> weight, const ether::AdapterConfig& c
   result.backward = [=](auto& context, auto x, auto grad_y, auto grad_x) {
     layer->backward(context, x, s(x.rows), grad_y, grad_x, *grads);
   };
+  result.prologue = [=](auto& context, auto x) {
+    Frozen<ether::EigenBackend<T>>::pack(context, layer->prepared().reflection(ether::Side::input),
+                                         x);
+  };
   result.parameters = adapter.size();
   result.bytes = adapter.size() * Index(sizeof(float));
   result.flops_per_token = 4.0 * double(adapter.size());
@@ -110,6 +120,11 @@ Adapted<T> lora_layer(MatrixView<const T> weight, Index rank) {
   Adapted<T> result = baseline<T>(layer);
   result.backward = [=](auto& ctx, auto x, auto grad_y, auto grad_x) {  // keeps A and B alive
     layer->backward(ctx, x, grad_y, grad_x, p->grad_a, p->grad_b);
+  };
+  result.prologue = [=](auto& ctx, auto x) {
+    ether::EigenContext::Frame frame(ctx);
+    layer->project(ctx, frame, x);
+    Frozen<ether::EigenBackend<T>>::pack(ctx, ether::identity<float>(x.cols), x);
   };
   return result;
 }
@@ -167,6 +182,11 @@ inline constexpr Method methods[] = {
 
 inline bool has_backward(Family family) {
   return family != Family::weight_space_ether && family != Family::weight_space_ether_plus;
+}
+
+/// Of the others it would be a transform of x, packed.
+inline bool has_prologue(Family family) {
+  return family == Family::ether || family == Family::ether_plus || family == Family::lora;
 }
 
 /// `method` on `weight`, which must outlive it.

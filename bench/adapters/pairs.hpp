@@ -25,20 +25,23 @@ inline Quartiles quartiles(std::vector<double> values) {
   return {at(0.25), at(0.5), at(0.75)};
 }
 
-/// Seconds of `base` and of `other`, one pair for each call of time(); who begins, alternates, first
-/// `base` or not.
+/// Seconds of `base` and of `other`, one pair for each call of time(), `before` each of them, untimed;
+/// who begins, alternates, first `base` or not.
 class Pairs {
  public:
   explicit Pairs(bool base_first) : base_first_(base_first) {}
 
-  /// Returns the seconds of `other`.
-  template <class Base, class Other>
-  double time(Base&& base, Other&& other) {
-    if (base_first_) base_.push_back(seconds_of(base));
-    other_.push_back(seconds_of(other));
-    if (!base_first_) base_.push_back(seconds_of(base));
+  /// Returns the seconds of `before` and `other`.
+  template <class Before, class Base, class Other>
+  double time(Before&& before, Base&& base, Other&& other) {
+    double all = 0;
+    for (bool is_base : {base_first_, !base_first_}) {
+      const double prepared = seconds_of(before);
+      (is_base ? base_ : other_).push_back(is_base ? seconds_of(base) : seconds_of(other));
+      if (!is_base) all = prepared + other_.back();
+    }
     base_first_ = !base_first_;
-    return other_.back();
+    return all;
   }
 
   Quartiles base() const { return quartiles(base_); }

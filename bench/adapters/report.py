@@ -20,6 +20,8 @@ import figures  # noqa: E402
 from adapter_results import MAIN, OPERATIONS, distinct, quotient, read, write_csv  # noqa: E402
 from figures import label  # noqa: E402
 
+FROZEN = {"merge": "copy", "prologue": "packing"}  # the first row of an operation's tables
+
 
 def time_text(seconds):
     """Three digits with a unit."""
@@ -59,23 +61,28 @@ def main_table(results):
     def get(operation, method, tokens=128):
         return results.get((operation, "float", MAIN, method, tokens))
 
-    lora = get("forward", "lora_r8")
+    lora, lora_prologue = get("forward", "lora_r8"), get("prologue", "lora_r8")
     rows = []
     for method in distinct(results, "method", operation="forward", type="float", shape=MAIN):
         entry = get("forward", method)
         if entry is None:
             continue
         share = "1" if entry is lora else share_text(entry, lora)
+        prologue = get("prologue", method)
+        prologue_share = ("-" if not prologue else
+                          "1" if prologue is lora_prologue else share_text(prologue, lora_prologue))
         rows.append([
             label(method), number(entry["parameters"]), number(entry["bytes"] / 1024),
             number(entry["flops"] / 128 / 1000), f"{entry['workspace'] / 2**20:.1f}",
             ratio_text(entry), added_text(entry), share,
+            added_text(prologue) if prologue else "-", prologue_share,
             ratio_text(get("backward", method)), ratio_text(get("merge", method, None))])
     if not rows:
         return ""
     return "## W (4096, 4096), float, 128 tokens\n\n" + figures.markdown_table(
         ["method", "parameters", "KiB", "kFLOP per token", "workspace, MiB", "forward ÷ frozen",
-         "added, µs", "÷ LoRA r=8's", "backward ÷ frozen", "merge ÷ copy"], rows) + "\n"
+         "added, µs", "÷ LoRA r=8's", "added before the product, µs", "÷ LoRA r=8's",
+         "backward ÷ frozen", "merge ÷ copy"], rows) + "\n"
 
 
 def lora_table(results):
@@ -144,7 +151,7 @@ def _shape_table(results, operation, kind, shape):
     fixed = {"operation": operation, "type": kind, "shape": shape}
     tokens = sorted(distinct(results, "tokens", **fixed), key=lambda t: t or 0)
     methods = distinct(results, "method", **fixed)
-    header, frozen, rows = [shape], ["frozen" if operation != "merge" else "copy"], []
+    header, frozen, rows = [shape], [FROZEN.get(operation, "frozen")], []
     for count in tokens:
         header.append("W'" if count is None else f"{count} token{'s' * (count > 1)}")
         times = [results[k]["frozen_s"] for k in results if k[:3] == (operation, kind, shape)

@@ -93,6 +93,11 @@ class Frozen {
     ether::detail::gemm_blocked<Eigen::RowMajor>(ctx, ether::identity<P>(x.cols), x, weight(), s,
                                                  false, ether::detail::Widen(), finish);
   }
+  /// What multiply_tiles() and reflect_gemm do before their first tile: x H in workspace, packed.
+  static void pack(Context& ctx, const ether::Reflection<P>& h, MatrixView<const Scalar> x) {
+    Frame frame(ctx);
+    ether::detail::pack_tokens(ctx, h, x, frame.template array<P>(x.rows * x.cols));
+  }
   /// What finish() does, tile by tile.
   auto finish_tiles(View s, MatrixView<Scalar> y) const {
     const MatrixView<const Scalar> add{bias_, bias_ == nullptr ? 0 : y.rows, y.cols, 0};

@@ -81,13 +81,9 @@ class Lora {
     Frame frame(ctx);
     const auto s = Frozen<Backend>::as_wide(frame, y);
     if (x.rows > ether::detail::few_rows) {
-      // A x^T, which has more columns to share among threads than x A^T
-      const auto t_transposed = frame.template matrix<P>(rank(), x.rows);
-      Backend::gemm(ctx, a_, x, true, t_transposed, false);
-      const auto t = transposed(frame, t_transposed);
-      scale(t);
+      const View t = project(ctx, frame, x);
       frozen_.multiply_tiles(ctx, x, s,
-                             LowRankTiles(ctx, frame, View(t), b_, s, frozen_.finish_tiles(s, y)));
+                             LowRankTiles(ctx, frame, t, b_, s, frozen_.finish_tiles(s, y)));
     } else {
       View z;
       if constexpr (std::is_same_v<Scalar, P>) z = x;
@@ -103,6 +99,16 @@ class Lora {
       Backend::gemm(ctx, View(t), b_, false, s, true);
       frozen_.finish(ctx, s, y);
     }
+  }
+
+  /// t = scale x A^T (tokens, rank) in workspace: what forward does before its product, for many tokens.
+  View project(Context& ctx, Frame& frame, MatrixView<const Scalar> x) const {
+    // A x^T, which has more columns to share among threads than x A^T
+    const auto t_transposed = frame.template matrix<P>(rank(), x.rows);
+    Backend::gemm(ctx, a_, x, true, t_transposed, false);
+    const auto t = transposed(frame, t_transposed);
+    scale(t);
+    return t;
   }
 
   /// Overwrites grad_x where it is not empty; adds to grad_a (rank, in), grad_b (rank, out).
