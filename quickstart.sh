@@ -84,8 +84,15 @@ check_packages() {
   fi
 }
 
-# configure PRESET [cmake options]; build PRESET [targets]; run_tests PRESET
-configure() { say "Configuring build/$1" && cmake --preset "$@"; }
+# configure PRESET PARTS [cmake options]: PARTS, of TOOL TESTS EXAMPLES BENCHMARKS, are asked for by name,
+# since an earlier build in the same folder may have turned them off. build PRESET [targets];
+# run_tests PRESET
+configure() {
+  local preset=$1 parts=$2 part
+  shift 2
+  for part in $parts; do set -- "$@" "-DETHER_BUILD_$part=ON"; done
+  say "Configuring build/$preset" && cmake --preset "$preset" "$@"
+}
 build() {
   local preset=$1
   shift
@@ -139,14 +146,17 @@ test_threads() {
     say "Left out: the thread sanitizer, which needs clang and libomp-dev (see build/race.log)"
     return
   fi
-  configure tsan
+  configure tsan TESTS
   build tsan ether_tests ether_race
   run_tests tsan
 }
 
-# The counts of instructions are part of the tests where there is valgrind.
-prepare_valgrind() {
-  if ! command -v valgrind >/dev/null && may_install; then install_packages valgrind; fi
+# The counts of instructions are part of the tests where there is valgrind, the oneDNN backend where there
+# is oneDNN.
+prepare_test_packages() {
+  local wanted=()
+  if may_install; then mapfile -t wanted < <(missing valgrind libdnnl-dev); fi
+  if ((${#wanted[@]} > 0)); then install_packages "${wanted[@]}"; fi
   if ! command -v valgrind >/dev/null; then
     say "Left out: counting instructions, which needs valgrind"
   fi
@@ -163,7 +173,7 @@ test_fuzzing() {
     say "Left out: fuzzing, which needs clang with libFuzzer (see build/fuzzer.log)"
     return
   fi
-  configure fuzz
+  configure fuzz TESTS
   build fuzz ether_fuzz
   run_tests fuzz
 }
@@ -223,20 +233,20 @@ done
 check_packages
 case $command in
   demo)
-    configure release
+    configure release "TOOL EXAMPLES"
     build release finetune_digits ether_tool
     merge_demo
     ;;
   test)
     mkdir -p build
     prepare_interchange
-    prepare_valgrind
+    prepare_test_packages
     find_cuda
     if ((${#cuda[@]} == 0)); then say "Left out: building ether::cuda, which needs nvcc"; fi
-    configure release -DETHER_WERROR=ON -DETHER_PYTHON="$python" "${cuda[@]}"
+    configure release "TOOL TESTS EXAMPLES BENCHMARKS" -DETHER_WERROR=ON -DETHER_PYTHON="$python" "${cuda[@]}"
     build release
     run_tests release
-    configure asan
+    configure asan TESTS
     build asan ether_tests ether_io_tests
     run_tests asan
     test_threads
@@ -248,7 +258,7 @@ case $command in
   gpu)
     find_cuda
     ((${#cuda[@]} > 0)) || die "this needs nvcc; put it in PATH or name it in CUDACXX"
-    configure cuda "${cuda[@]}"
+    configure cuda "TESTS EXAMPLES BENCHMARKS" "${cuda[@]}"
     build cuda ether_cuda_tests ether_cuda_header_only decode_loop ether_cuda_bench
     test_on_gpu
     ;;

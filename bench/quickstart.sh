@@ -2,7 +2,7 @@
 # What `./quickstart.sh bench`, `peers` and `claims` do; sourced by it.
 
 run_benchmarks() {
-  configure release
+  configure release BENCHMARKS
   build release ether_bench ether_adapter_bench
   prepare_plots
   mkdir -p build/release/bench/results
@@ -11,15 +11,15 @@ run_benchmarks() {
 }
 
 run_peers() {
-  prepare_peers
-  configure release
+  configure release BENCHMARKS
   build release ether_adapter_bench
+  prepare_peers
   build/peers/bin/python bench/peers/peers.py --out bench/results/peers
 }
 
 run_claims() {
   prepare_plots
-  configure release
+  configure release BENCHMARKS
   build release ether_claims
   build/release/bench/claims/ether_claims --out bench/results/claims
   "$python" bench/claims/report.py bench/results/claims
