@@ -3,6 +3,7 @@
 
 #include "adapter.hpp"
 #include "initialize.hpp"
+#include "ratios.hpp"
 
 #include <ether/ether.hpp>
 
@@ -12,7 +13,6 @@
 
 #include <cstdio>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -152,7 +152,7 @@ void layer(benchmark::State& state, Operation operation, Adapted adapted, Index 
   if (keeps) layer.forward(d.ctx, x, y, s);
   for (auto _ : state) {
     if (operation == Operation::forward) layer.forward(d.ctx, x, y, s);
-    if (operation == Operation::backward) layer.backward(d.ctx, x, s, grad_y, grad_x, grads);
+    if (operation == Operation::backward) layer.backward(d.ctx, {x, grad_y, grad_x, s}, grads);
     if (operation == Operation::merge) layer.merge(d.ctx, d.merged);
     benchmark::ClobberMemory();
   }
@@ -186,9 +186,12 @@ void add_all() {
   for (Index tokens : {1, 4, 16, 128})
     add("product/float" + tokens_name(tokens),
         [=](auto& state) { product<float>(state, tokens, false); });
-  for (Index tokens : {1, 128})
+  for (Index tokens : {1, 128}) {
     add("product/bfloat16" + tokens_name(tokens),
         [=](auto& state) { product<bf16>(state, tokens, false); });
+    add("product/half" + tokens_name(tokens),
+        [=](auto& state) { product<Eigen::half>(state, tokens, false); });
+  }
   add("product_transposed/float/tokens:128", [](auto& s) { product<float>(s, 128, true); });
   add("eigen_product/float/tokens:128", eigen_product);
   for (const Adapted& a : {ether_input, ether_plus_n1, ether_plus_n32}) {
@@ -208,46 +211,31 @@ void add_all() {
     add("merge/" + a.name(), [=](auto& state) { layer(state, Operation::merge, a, 1); });
 }
 
-/// The console's table, and behind it the ratios of medians.
-class RatioReporter : public benchmark::ConsoleReporter {
- public:
-  void ReportRuns(const std::vector<Run>& runs) override {
-    for (const Run& run : runs)
-      if (run.aggregate_name == "median")
-        medians_[run.run_name.function_name] = run.GetAdjustedRealTime();
-    ConsoleReporter::ReportRuns(runs);
-  }
-
-  void Finalize() override {
-    std::printf("\nRatios of medians, W (%td, %td) float, %d threads\n", width, width,
-                Data<float>::get().ctx.threads());
-    for (Index tokens : {128, 1})
-      for (const Adapted& a : {ether_input, ether_plus_n1, ether_plus_n32})
-        print("forward/" + a.name() + tokens_name(tokens), "product/float" + tokens_name(tokens));
+std::vector<std::pair<std::string, std::string>> ratios() {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  for (Index tokens : {128, 1})
     for (const Adapted& a : {ether_input, ether_plus_n1, ether_plus_n32})
-      print("backward/" + a.name() + "/tokens:128", "product_transposed/float/tokens:128");
-    for (const Adapted& a : {ether_plus_n1, ether_plus_n32}) {
-      print("forward/" + a.name() + "/s_kept/tokens:128", "product/float/tokens:128");
-      print("backward/" + a.name() + "/s_kept/tokens:128", "product_transposed/float/tokens:128");
-    }
-    print("read_w", "product/float/tokens:1");
-    print("product/float/tokens:4", "product/float/tokens:1");
-    print("product/float/tokens:16", "product/float/tokens:1");
-    print("product/bfloat16/tokens:1", "product/float/tokens:1");
-    print("product/bfloat16/tokens:128", "product/float/tokens:128");
-    print("product/float/tokens:128", "eigen_product/float/tokens:128");
-    for (const Adapted& a : merges) print("merge/" + a.name(), "copy_w");
+      pairs.emplace_back("forward/" + a.name() + tokens_name(tokens),
+                         "product/float" + tokens_name(tokens));
+  for (const Adapted& a : {ether_input, ether_plus_n1, ether_plus_n32})
+    pairs.emplace_back("backward/" + a.name() + "/tokens:128",
+                       "product_transposed/float/tokens:128");
+  for (const Adapted& a : {ether_plus_n1, ether_plus_n32}) {
+    pairs.emplace_back("forward/" + a.name() + "/s_kept/tokens:128", "product/float/tokens:128");
+    pairs.emplace_back("backward/" + a.name() + "/s_kept/tokens:128",
+                       "product_transposed/float/tokens:128");
   }
-
- private:
-  void print(const std::string& name, const std::string& base) const {
-    const auto a = medians_.find(name), b = medians_.find(base);
-    if (a != medians_.end() && b != medians_.end())
-      std::printf("  %-48s / %-36s %6.3f\n", name.c_str(), base.c_str(), a->second / b->second);
-  }
-
-  std::map<std::string, double> medians_;
-};
+  pairs.emplace_back("read_w", "product/float/tokens:1");
+  pairs.emplace_back("product/float/tokens:4", "product/float/tokens:1");
+  pairs.emplace_back("product/float/tokens:16", "product/float/tokens:1");
+  for (const char* type : {"bfloat16", "half"})
+    for (Index tokens : {1, 128})
+      pairs.emplace_back(std::string("product/") + type + tokens_name(tokens),
+                         "product/float" + tokens_name(tokens));
+  pairs.emplace_back("product/float/tokens:128", "eigen_product/float/tokens:128");
+  for (const Adapted& a : merges) pairs.emplace_back("merge/" + a.name(), "copy_w");
+  return pairs;
+}
 
 }  // namespace
 
@@ -259,7 +247,9 @@ int main(int argc, char** argv) {
     return 2;
   benchmark::AddCustomContext("threads", std::to_string(ether::EigenContext().threads()));
   add_all();
-  RatioReporter reporter;
+  bench::RatioReporter reporter(
+      "W (4096, 4096) float, " + std::to_string(ether::EigenContext().threads()) + " threads",
+      ratios());
   benchmark::RunSpecifiedBenchmarks(&reporter);
   return 0;
 }

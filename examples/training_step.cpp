@@ -25,18 +25,22 @@ int main() {
   auto adapter = ether::Adapter<float>::random(config, out, in, /*seed=*/2);
   auto grads = ether::Adapter<float>::zeros_like(adapter);
   ether::EtherLinear<Backend> layer(ctx, weight, adapter);
-  Matrix y(tokens, out), s(tokens, out);
+  Matrix y(tokens, out), s(tokens, out), grad_y(tokens, out);
+  ether::BackwardArguments<Backend> arguments;  // no grad_x: this is the first layer
+  arguments.x = x;
+  arguments.grad_y = grad_y;
+  arguments.s = s;  // what forward keeps: spares backward a second use of W
   float first_loss = 0, loss = 0;
   for (int step = 0; step <= 40; ++step) {
-    layer.forward(ctx, x, y, s);  // s: spares backward a second use of W
+    layer.forward(ctx, x, y, s);
     const Matrix error = y - target;
     loss = error.squaredNorm() / static_cast<float>(error.size());
     if (step == 0) first_loss = loss;
     if (step % 10 == 0) std::printf("step %2d  loss %.4f\n", step, static_cast<double>(loss));
 
-    const Matrix grad_y = 2 / static_cast<float>(error.size()) * error;
+    grad_y = 2 / static_cast<float>(error.size()) * error;
     grads.set_zero();  // backward accumulates into grads
-    layer.backward(ctx, x, s, grad_y, /*grad_x, not wanted=*/{}, grads);
+    layer.backward(ctx, arguments, grads);
     for (ether::Index i = 0; i < adapter.size(); ++i) adapter.data()[i] -= 0.1f * grads.data()[i];
     layer.set_adapter(ctx, adapter);
   }

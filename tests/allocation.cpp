@@ -44,7 +44,7 @@ void check_no_allocation() {
             layer.forward(ctx, x, y);
             layer.backward(ctx, x, g, grad_x, grads);
             layer.forward(ctx, x, y, s);
-            layer.backward(ctx, x, s, g, grad_x, grads);
+            layer.backward(ctx, {x, g, grad_x, s}, grads);
             layer.merge(ctx, merged);
             layer.set_adapter(ctx, adapter);
           };

@@ -33,10 +33,10 @@ void check_grads(const Adapter<P>& grads, const ExpectedGrads& once, double time
     return;
   }
   // Where t or r of each token has been rounded to fewer digits, twice: errors that are independent.
-  const bool rounds = !std::is_same_v<typename Backend::Intermediate, P>;
+  using Operand = typename ProductOperand<Backend>::type;
+  const bool rounds = !std::is_same_v<Operand, P>;
   const double of_tokens = times * once.magnitude.tokens;
-  const double rounded =
-      rounds ? 2 * unit_roundoff<typename Backend::Intermediate>() * of_tokens : 0;
+  const double rounded = rounds ? 2 * unit_roundoff<Operand>() * of_tokens : 0;
   const double allowed = tolerance<P, P>(once.roundings, times * once.magnitude.sums, 0) + rounded;
   CHECK(difference(to_double(grads.parameters(once.side)), expected, allowed) == "");
   // The tolerance is of use: without the gradient, or with a wrong element, the test would fail.
@@ -97,7 +97,12 @@ void check_kept(typename Backend::Context& ctx, const Case& c, const Fixture<Bac
   CHECK(y.surround_untouched());
 
   auto grads = Adapter<typename Backend::Parameter>::zeros_like(f.adapter);
-  f.layer.backward(ctx, f.x.view(), s.const_view(), f.grad_y.view(), grad_x.view(), grads);
+  ether::BackwardArguments<Backend> arguments;
+  arguments.x = f.x.view();
+  arguments.grad_y = f.grad_y.view();
+  arguments.grad_x = grad_x.view();
+  arguments.s = s.const_view();
+  f.layer.backward(ctx, arguments, grads);
   CHECK(difference(grad_x.values(), expected_grad_x,
                    layer_tolerance<Backend>(f.roundings(),
                                             to_double(f.host_grad_y).norm() * f.weight_magnitude(),

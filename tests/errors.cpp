@@ -178,11 +178,11 @@ TEST_CASE("backward with wrong shapes writes nothing") {
                 "grad_x is (4, 7)", "(4, 6)");
   CHECK_REFUSED(s.layer.backward(s.ctx, s.x, s.g, s.x, grads), ether::shape_error, "grad_x",
                 "overlaps x");
-  CHECK_REFUSED(s.layer.backward(s.ctx, s.x, narrow, s.g, s.grad_x, grads), ether::shape_error,
+  CHECK_REFUSED(s.layer.backward(s.ctx, {s.x, s.g, s.grad_x, narrow}, grads), ether::shape_error,
                 "s is (4, 7)", "(4, 8)");
   MatrixF both_of(4, 14);
   CHECK_REFUSED(
-      s.layer.backward(s.ctx, s.x, both_of.leftCols(8), s.g, both_of.middleCols(7, 6), grads),
+      s.layer.backward(s.ctx, {s.x, s.g, both_of.middleCols(7, 6), both_of.leftCols(8)}, grads),
       ether::shape_error, "grad_x (4, 6) overlaps s (4, 8)");
   auto others = ether::Adapter<float>(both(Variant::ether, 3, 2), 8, 6);
   CHECK_REFUSED(s.layer.backward(s.ctx, s.x, s.g, s.grad_x, others), ether::shape_error,
@@ -190,9 +190,10 @@ TEST_CASE("backward with wrong shapes writes nothing") {
   auto more_blocks = ether::Adapter<float>(both(Variant::ether_plus, 2, 2), 8, 6);
   CHECK_REFUSED(s.layer.backward(s.ctx, s.x, s.g, s.grad_x, more_blocks), ether::shape_error,
                 "gradients' input_blocks is 2", "layer's is 3");
-  CHECK_REFUSED(s.layer.backward(s.ctx, s.x, s.g, s.grad_x, grads.input_u(),
-                                 grads.parameters(ether::Side::output)),
-                ether::shape_error, "input gradients are (3, 2)", "(2, 6)");
+  const ether::GradientViews<float> one_vector{grads.input_u(),
+                                               grads.parameters(ether::Side::output)};
+  CHECK_REFUSED(s.layer.backward(s.ctx, {s.x, s.g, s.grad_x}, one_vector), ether::shape_error,
+                "input gradients are (3, 2)", "(2, 6)");
   CHECK((s.grad_x.array() == 77).all());
   CHECK(std::all_of(grads.data(), grads.data() + grads.size(), [](float v) { return v == 0; }));
 }

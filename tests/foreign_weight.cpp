@@ -141,7 +141,7 @@ TEST_CASE("backward uses the Weight's own product, also where it has a dense vie
   test::MatrixOf<float> y(100, 64), kept(100, 64);
   layer.forward(ctx, x, y, kept);
   calls = 0;
-  layer.backward(ctx, x, kept, g, grad_x, grads);
+  layer.backward(ctx, {x, g, grad_x, kept}, grads);
   CHECK(calls == 1);  // z W^T was kept
   layer.merge(ctx, merged);
   CHECK(test::difference(test::to_double(merged),

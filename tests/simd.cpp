@@ -1,8 +1,8 @@
-// Loads and stores of the Eigen backend: conversion, stores past the cache, tails of vectors.
+// Loads and stores of vectors: conversion, stores past the cache, tails of vectors.
 
 #include "support/catch.hpp"
 
-#include <ether/backends/eigen/simd_tail.hpp>
+#include <ether/simd/stream.hpp>
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -155,26 +155,46 @@ void check_tails() {
     }
 }
 
+/// Rows rows to columns: every number of them there can be, with room between and nothing else written.
 template <class P, int Rows>
-void check_interleaving() {
+void check_transposed_store() {
+  constexpr Index lanes = ether::detail::lanes<P>, stride = Rows + 3;
+  P rows[Rows * lanes];
+  for (Index i = 0; i < Rows * lanes; ++i) rows[i] = P(i + 1);
+  ether::detail::Packet<P> packets[Rows];
+  for (int r = 0; r < Rows; ++r) packets[r] = ether::detail::load<P>(rows + r * lanes);
+  for (Index count = 0; count <= lanes; ++count) {
+    std::vector<P> columns(std::size_t(lanes * stride), P(-1));
+    ether::detail::store_transposed<Rows>(columns.data(), stride, packets, count);
+    for (Index i = 0; i < lanes; ++i)
+      for (Index r = 0; r < stride; ++r)
+        REQUIRE(columns[std::size_t(i * stride + r)] ==
+                (i < count && r < Rows ? rows[r * lanes + i] : P(-1)));
+  }
+}
+
+template <class P>
+void check_transpose() {
   constexpr Index lanes = ether::detail::lanes<P>;
-  P before[Rows * lanes], after[Rows * lanes];
-  for (Index i = 0; i < Rows * lanes; ++i) before[i] = P(i);
-  ether::detail::Packet<P> rows[Rows];
-  for (int r = 0; r < Rows; ++r) rows[r] = ether::detail::load<P>(before + r * lanes);
-  ether::detail::interleave(rows);
-  for (int r = 0; r < Rows; ++r) ether::detail::store<P>(after + r * lanes, rows[r]);
-  for (int r = 0; r < Rows; ++r)
-    for (Index i = 0; i < lanes; ++i) REQUIRE(after[Rows * i + r] == before[r * lanes + i]);
+  P before[lanes * lanes], after[lanes * lanes];
+  for (Index i = 0; i < lanes * lanes; ++i) before[i] = P(i);
+  ether::detail::Packet<P> rows[lanes];
+  for (Index r = 0; r < lanes; ++r) rows[r] = ether::detail::load<P>(before + r * lanes);
+  ether::detail::transpose(rows);
+  for (Index r = 0; r < lanes; ++r) ether::detail::store<P>(after + r * lanes, rows[r]);
+  for (Index r = 0; r < lanes; ++r)
+    for (Index c = 0; c < lanes; ++c) REQUIRE(after[r * lanes + c] == before[c * lanes + r]);
 }
 
 }  // namespace
 
-TEST_CASE("interleaved rows have their elements in turns") {
-  check_interleaving<float, 1>();
-  check_interleaving<float, 3>();  // without Eigen's help
-  check_interleaving<float, 4>();
-  check_interleaving<double, 4>();
+TEST_CASE("rows are stored as columns") {
+  check_transposed_store<float, 1>();
+  check_transposed_store<float, 4>();
+  check_transposed_store<double, 1>();
+  check_transposed_store<double, 4>();
+  check_transpose<float>();
+  check_transpose<double>();
 }
 
 TEST_CASE("tails are read and written and nothing beyond them") {

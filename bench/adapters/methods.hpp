@@ -42,8 +42,8 @@ struct Adapted {
 
 /// Enough for the products that pack all tokens before their first tile, and no more than that.
 inline constexpr Index prologue_tokens = 128;
-static_assert(prologue_tokens > ether::detail::few_rows &&
-              prologue_tokens <= ether::detail::token_tile);
+static_assert(prologue_tokens > ether::detail::few_rows<float> &&
+              prologue_tokens <= ether::detail::most_tokens);
 
 /// Uniform in (-scale, scale).
 inline MatrixOf<float> random_matrix(Index rows, Index cols, float scale) {
@@ -88,7 +88,7 @@ Adapted<T> ether_layer(MatrixView<const T> weight, const ether::AdapterConfig& c
   Adapted<T> result = adapted<T>(layer);
   result.forward = [=](auto& context, auto x, auto y) { layer->forward(context, x, y, s(x.rows)); };
   result.backward = [=](auto& context, auto x, auto grad_y, auto grad_x) {
-    layer->backward(context, x, s(x.rows), grad_y, grad_x, *grads);
+    layer->backward(context, {x, grad_y, grad_x, s(x.rows)}, *grads);
   };
   result.prologue = [=](auto& context, auto x) {
     Frozen<ether::EigenBackend<T>>::pack(context, layer->prepared().reflection(ether::Side::input),

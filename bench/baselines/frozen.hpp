@@ -39,8 +39,8 @@ class Frozen {
   /// y = x W^T + b. Overwrites y. Throws shape_error.
   void forward(Context& ctx, MatrixView<const Scalar> x, MatrixView<Scalar> y) const {
     check_forward(x, y);
-    Backend::reflect_gemm(ctx, ether::identity<P>(x.cols), x, weight(), ether::identity<P>(y.cols),
-                          bias(), y);
+    weight_.multiply_reflected(ctx, ether::identity<P>(x.cols), x, ether::identity<P>(y.cols),
+                               bias(), y);
   }
 
   /// grad_x = grad_y W. Overwrites grad_x, which may be empty: nothing is done then. x is not used.
@@ -86,17 +86,18 @@ class Frozen {
   }
   /// s = z W^T
   void multiply(Context& ctx, View z, MatrixView<P> s) const { weight_.multiply(ctx, z, s); }
-  /// s = x W^T for more than few_rows tokens, with `finish` for every tile of s, see gemm_blocked.
+  /// s = x W^T for more than few_rows<Scalar> tokens, with `finish` for every tile of s, see gemm_blocked.
   template <class Finish>
   void multiply_tiles(Context& ctx, MatrixView<const Scalar> x, MatrixView<P> s,
                       const Finish& finish) const {
-    ether::detail::gemm_blocked<Eigen::RowMajor>(ctx, ether::identity<P>(x.cols), x, weight(), s,
-                                                 false, ether::detail::Widen(), finish);
+    ether::detail::gemm_blocked<true>(ctx, ether::identity<P>(x.cols), x, weight(), s, false,
+                                      ether::detail::NoVisit(), finish);
   }
-  /// What multiply_tiles() and reflect_gemm do before their first tile: x H in workspace, packed.
+  /// What multiply_tiles() and multiply_reflected do before their first tile: x H in workspace, packed.
   static void pack(Context& ctx, const ether::Reflection<P>& h, MatrixView<const Scalar> x) {
     Frame frame(ctx);
-    ether::detail::pack_tokens(ctx, h, x, frame.template array<P>(x.rows * x.cols));
+    ether::detail::pack_tokens(
+        ctx, h, x, frame.template array<P>(ether::detail::packed_size<P>(x.rows, x.cols)));
   }
   /// What finish() does, tile by tile.
   auto finish_tiles(View s, MatrixView<Scalar> y) const {

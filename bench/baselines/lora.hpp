@@ -18,36 +18,37 @@ class LowRankTiles {
   LowRankTiles(ether::EigenContext& ctx, ether::EigenContext::Frame& frame, MatrixView<const P> t,
                MatrixView<const P> b, MatrixView<P> s, const Then& then)
       : t_(t), b_(b), s_(s), then_(then) {
-    columns_ = ether::detail::gemm_columns<P>(s.cols, block_size);
-    packed_t_ = frame.array<P>(t.rows * t.cols);
-    packed_b_ = frame.array<P>(ctx.threads() * b.rows * columns_);
-    for (Index first = 0; first < t.rows; first += ether::detail::token_tile) {
-      const Index rows = std::min(ether::detail::token_tile, t.rows - first);
-      const typename Blocks::template Source<Eigen::ColMajor> source(t.row(first), t.stride);
-      PackRight()(packed_t_ + first * t.cols, source, t.cols, rows);
+    const Index columns = ether::detail::gemm_columns<P>(s.cols, block_size);
+    tile_ = ether::detail::token_tile<P>(t.rows);
+    copy_size_ = ether::detail::copied_size<P>(columns);
+    scratch_size_ = copy_size_ + ether::detail::sums_size<P>(columns, tile_);
+    packed_t_ = frame.array<P>(ether::detail::packed_size<P>(t.rows, t.cols));
+    scratch_ = frame.array<P>(ctx.threads() * scratch_size_);
+    for (Index first = 0; first < t.rows; first += tile_) {
+      const Index rows = std::min(tile_, t.rows - first);
+      ether::detail::pack_tokens(ctx, ether::identity<P>(t.cols), t.middle_rows(first, rows),
+                                 packed_t_ + first * t.cols);
     }
   }
 
   void operator()(Index token, Index tokens, Index column, Index columns, int thread) const {
-    P* const packed_b = packed_b_ + thread * b_.rows * columns_;
-    const typename Blocks::template Source<Eigen::ColMajor> source(b_.row(0) + column, b_.stride);
-    typename Blocks::template PackLeft<Eigen::ColMajor>()(packed_b, source, b_.rows, columns);
-    typename Blocks::Target to(s_.row(token) + column, s_.stride);
-    typename Blocks::Kernel()(to, packed_b, packed_t_ + token * b_.rows, columns, b_.rows, tokens,
-                              P(1));
+    using namespace ether::detail;
+    P* const copy = scratch_ + thread * scratch_size_;
+    P* const sums = copy + copy_size_;
+    const Index padded = round_up(tokens, panel_tokens<P>);
+    for (Index k = 0; k < b_.rows; k += depth_tile)
+      multiply_columns(b_.block(k, column, std::min(depth_tile, b_.rows - k), columns),
+                       packed_t_ + token * b_.rows + k * padded, padded, k != 0, copy, sums);
+    store_sums(sums, padded, true, s_.block(token, column, tokens, columns));
     then_(token, tokens, column, columns, thread);
   }
 
  private:
-  using Blocks = ether::detail::Blocked<P>;
-  using PackRight =
-      Eigen::internal::gemm_pack_rhs<P, Index, typename Blocks::template Source<Eigen::ColMajor>,
-                                     ether::detail::kernel_rows, Eigen::ColMajor>;
   MatrixView<const P> t_, b_;
   MatrixView<P> s_;
   Then then_;
-  Index columns_;
-  P *packed_t_, *packed_b_;
+  Index tile_, copy_size_, scratch_size_;
+  P *packed_t_, *scratch_;
 };
 
 /// A (rank, in); B^T (rank, out), since long rows suit all its products. Both wrapped, like W.
@@ -80,14 +81,15 @@ class Lora {
     if (y.empty()) return;
     Frame frame(ctx);
     const auto s = Frozen<Backend>::as_wide(frame, y);
-    if (x.rows > ether::detail::few_rows) {
+    if (x.rows > ether::detail::few_rows<Scalar>) {
       const View t = project(ctx, frame, x);
       frozen_.multiply_tiles(ctx, x, s,
                              LowRankTiles(ctx, frame, t, b_, s, frozen_.finish_tiles(s, y)));
     } else {
       View z;
       if constexpr (std::is_same_v<Scalar, P>) z = x;
-      if (!std::is_same_v<Scalar, P> || x.rows > ether::detail::whole_rows) {  // as reflect_gemm
+      if (!std::is_same_v<Scalar, P> ||
+          x.rows > ether::detail::whole_rows) {  // as multiply_reflected
         const auto copy = frame.template matrix<P>(x.rows, x.cols);
         Backend::reflect(ctx, ether::identity<P>(x.cols), x, copy, View{});
         z = copy;

@@ -37,12 +37,15 @@ struct Training {
     const auto view = [](const DeviceArray<float>& array, Index terms, Index width) {
       return terms == 0 ? MatrixView<float>{} : MatrixView<float>{array.data(), terms, width};
     };
-    layers[call].backward(s.ctx, MatrixView<const T>(x.data(), tokens, w.in),
-                          MatrixView<const T>(kept_s.data(), keeps ? tokens : 0, w.out),
-                          MatrixView<const T>(grad_y.data(), tokens, w.out),
-                          MatrixView<T>(grad_x.data(), tokens, w.in),
-                          view(grads_input, adapter.terms(ether::Side::input), w.in),
-                          view(grads_output, adapter.terms(ether::Side::output), w.out));
+    ether::BackwardArguments<ether::CudaBackend<T>> arguments;
+    arguments.x = {x.data(), tokens, w.in};
+    arguments.grad_y = {grad_y.data(), tokens, w.out};
+    arguments.grad_x = {grad_x.data(), tokens, w.in};
+    arguments.s = {kept_s.data(), keeps ? tokens : 0, w.out};
+    layers[call].backward(
+        s.ctx, arguments,
+        ether::GradientViews<float>{view(grads_input, adapter.terms(ether::Side::input), w.in),
+                                    view(grads_output, adapter.terms(ether::Side::output), w.out)});
   }
 
   /// Two runs from zero: the same bits; and the right ones.

@@ -44,9 +44,10 @@ void check_small(Session& s, Variant variant, Sides sides, Index blocks, Index t
   const auto view = [](const DeviceArray<float>& array, Index terms, Index width) {
     return terms == 0 ? MatrixView<float>{} : MatrixView<float>{array.data(), terms, width};
   };
-  layers[0].backward(s.ctx, x_view, grad_view, MatrixView<T>(grad_x.data(), tokens, in),
-                     view(grads_input, adapter.terms(ether::Side::input), in),
-                     view(grads_output, adapter.terms(ether::Side::output), out));
+  layers[0].backward(
+      s.ctx, {x_view, grad_view, MatrixView<T>(grad_x.data(), tokens, in)},
+      ether::GradientViews<float>{view(grads_input, adapter.terms(ether::Side::input), in),
+                                  view(grads_output, adapter.terms(ether::Side::output), out)});
   check_backward<T>(s, "backward, " + what, w.last(), out, in, adapter, x.data(), grad_y.data(),
                     grad_x.data(), grads_input.data(), grads_output.data(), tokens);
 }

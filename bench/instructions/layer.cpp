@@ -66,7 +66,7 @@ void reflect_grad() {
   const Matrix<float> r(tokens, in, 4);
   count([&] {
     Backend<T>::reflect_grad(l.ctx, l.layer.prepared().reflection(Side::input), l.some_x(tokens),
-                             r.view(), l.grads.parameters(Side::input));
+                             r.view(), ether::MatrixView<T>{}, l.grads.parameters(Side::input));
     keep(l.grads.data());
   });
 }

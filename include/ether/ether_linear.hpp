@@ -9,11 +9,30 @@
 
 #include <ether/input_product.hpp>
 #include <ether/inverse.hpp>
-#include <ether/merge.hpp>
-#include <ether/output_grad.hpp>
 #include <ether/prepared_adapter.hpp>
 
 namespace ether {
+
+/// What backward reads, and where dL/dx goes, by name; an empty view is left out.
+template <class Backend>
+struct BackwardArguments {
+  using Scalar = typename Backend::Scalar;
+  MatrixView<const Scalar> x;       ///< (tokens, in)
+  MatrixView<const Scalar> grad_y;  ///< (tokens, out): dL/dy
+  MatrixView<Scalar> grad_x;        ///< (tokens, in): dL/dx, overwritten; empty: not computed
+  /// (tokens, out): what forward kept for this x and adapter. Empty: computed again or, where that
+  /// is cheaper, W is used once more (backends/eigen/output_grad.hpp); of no use where the output
+  /// side is not adapted.
+  MatrixView<const typename Backend::Intermediate> s = {};
+};
+
+/// Gradients in backend memory, a row for each vector as Adapter::parameters gives them; 0 rows for
+/// a side that is not adapted.
+template <class Parameter>
+struct GradientViews {
+  MatrixView<Parameter> input;   ///< (vectors per block, in)
+  MatrixView<Parameter> output;  ///< (vectors per block, out)
+};
 
 template <class Backend, class Weight = DenseWeight<Backend>>
 class EtherLinear {
@@ -68,12 +87,11 @@ class EtherLinear {
     if (y.empty()) return;
     const auto h_in = prepared_.reflection(Side::input);
     const auto h_out = prepared_.reflection(Side::output);
-    if constexpr (Product::fuses)
-      if (s.empty() && h_in.step == 0)
-        return Backend::reflect_gemm(ctx, h_in, x, weight_.dense(), h_out, bias(), y);
+    if (s.empty() && h_in.step == 0)
+      return Product::multiply(ctx, weight_, h_in, x, h_out, bias(), y);
     Frame frame(ctx);
     const auto to = s.empty() ? detail::as_intermediate<Backend>(frame, y) : s;
-    product().forward(ctx, frame, x, to);
+    product().forward(ctx, x, to);
     if (!s.empty() || h_out.terms() != 0 || bias_ != nullptr || !same_type)
       Backend::reflect(ctx, h_out, View(to), y, bias());
   }
@@ -83,82 +101,69 @@ class EtherLinear {
   /// `grads` has the adapter's shape. Throws shape_error before anything is written.
   void backward(Context& ctx, MatrixView<const Scalar> x, MatrixView<const Scalar> grad_y,
                 MatrixView<Scalar> grad_x, Adapter<Parameter>& grads) const {
-    backward(ctx, x, View{}, grad_y, grad_x, grads);
+    backward(ctx, BackwardArguments<Backend>{x, grad_y, grad_x}, grads);
   }
 
-  /// The same with the s that forward gave for this x and adapter: cheaper where the output side is
-  /// adapted, whose gradients need s. An empty s is computed again or, over a DenseWeight where that
-  /// is cheaper, W is used once more, see output_grad.hpp.
-  void backward(Context& ctx, MatrixView<const Scalar> x, MatrixView<const Intermediate> s,
-                MatrixView<const Scalar> grad_y, MatrixView<Scalar> grad_x,
+  /// The same with arguments by name, among them the s that forward kept.
+  void backward(Context& ctx, const BackwardArguments<Backend>& arguments,
                 Adapter<Parameter>& grads) const {
     prepared_.check_same_shape("the gradients'", grads, "make them with Adapter::zeros_like");
-    const auto input = grads.parameters(Side::input), output = grads.parameters(Side::output);
+    const GradientViews<Parameter> host{grads.parameters(Side::input),
+                                        grads.parameters(Side::output)};
     if constexpr (Backend::host_memory) {
-      backward(ctx, x, s, grad_y, grad_x, input, output);
+      backward(ctx, arguments, host);
     } else {
       Frame frame(ctx);
-      const auto on_device = [&](MatrixView<Parameter> host) {
-        const auto device = frame.template matrix<Parameter>(host.rows, host.cols);
-        Backend::copy_in(ctx, MatrixView<const Parameter>(host), device);
+      const auto on_device = [&](MatrixView<Parameter> from) {
+        const auto device = frame.template matrix<Parameter>(from.rows, from.cols);
+        Backend::copy_in(ctx, MatrixView<const Parameter>(from), device);
         return device;
       };
-      const auto device_input = on_device(input), device_output = on_device(output);
-      backward(ctx, x, s, grad_y, grad_x, device_input, device_output);
-      Backend::copy_out(ctx, MatrixView<const Parameter>(device_input), input);
-      Backend::copy_out(ctx, MatrixView<const Parameter>(device_output), output);
+      const GradientViews<Parameter> device{on_device(host.input), on_device(host.output)};
+      backward(ctx, arguments, device);
+      Backend::copy_out(ctx, MatrixView<const Parameter>(device.input), host.input);
+      Backend::copy_out(ctx, MatrixView<const Parameter>(device.output), host.output);
       Backend::synchronize(ctx);
     }
   }
 
-  /// Both with the gradients in backend memory, a row for each term as Adapter::parameters gives
-  /// them: grads_input (terms, in), grads_output (terms, out); 0 rows for a side not adapted.
-  void backward(Context& ctx, MatrixView<const Scalar> x, MatrixView<const Scalar> grad_y,
-                MatrixView<Scalar> grad_x, MatrixView<Parameter> grads_input,
-                MatrixView<Parameter> grads_output) const {
-    backward(ctx, x, View{}, grad_y, grad_x, grads_input, grads_output);
-  }
-  void backward(Context& ctx, MatrixView<const Scalar> x, MatrixView<const Intermediate> s,
-                MatrixView<const Scalar> grad_y, MatrixView<Scalar> grad_x,
-                MatrixView<Parameter> grads_input, MatrixView<Parameter> grads_output) const {
+  /// The same with the gradients in backend memory.
+  void backward(Context& ctx, const BackwardArguments<Backend>& arguments,
+                const GradientViews<Parameter>& grads) const {
     static_assert(detail::has<Probe::template multiply_transposed_t, Weight>,
                   "ether: backward needs a Weight with multiply_transposed(ctx, grad_s, grad_z) "
                   "const, grad_z = grad_s W");
-    detail::check_shape("x", x, x.rows, in_features(), "(tokens, in_features)");
-    if (!s.empty())
-      detail::check_shape("s", s, x.rows, out_features(), "(tokens of x, out_features)");
-    detail::check_shape("grad_y", grad_y, x.rows, out_features(), "(tokens of x, out_features)");
-    if (grad_x.rows != 0 || grad_x.data != nullptr) {
-      detail::check_shape("grad_x", grad_x, x.rows, in_features(), "(tokens of x, in_features)");
-      detail::check_disjoint("x", x, "grad_x", grad_x);
-      detail::check_disjoint("grad_y", grad_y, "grad_x", grad_x);
-      detail::check_disjoint("s", s, "grad_x", grad_x);
-      check_beside_weight("grad_x", grad_x);
-    }
-    const auto h_out = prepared_.reflection(Side::output);
-    check_grads("input", grads_input, prepared_.reflection(Side::input));
-    check_grads("output", grads_output, h_out);
+    check_backward(arguments, grads);
+    const auto& [x, grad_y, grad_x, kept_s] = arguments;
     if (x.rows == 0) return;
 
+    const auto h_out = prepared_.reflection(Side::output);
+    const Product product = this->product();
+    const bool need_grad_z = !grad_x.empty() || grads.input.rows != 0;
     Frame frame(ctx);
-    if (h_out.terms() == 0)
-      return product().backward(ctx, frame, x,
-                                detail::reflected<Backend>(ctx, frame, h_out, grad_y), grad_x,
-                                grads_input);
-    if constexpr (regroups)
-      if (s.empty() && product().h.step == 0 &&
-          detail::output_grad_regroups(x.rows, h_out.terms() * h_out.blocks, out_features()))
-        return backward_without_s(ctx, frame, x, grad_y, grad_x, grads_input, grads_output);
+    if (h_out.terms() == 0) {
+      const auto grad_s = detail::reflected<Backend>(ctx, frame, h_out, grad_y);
+      return product.backward(ctx, frame, x, grad_s, grad_x, grads.input);
+    }
+    if constexpr (detail::has<Probe::template output_grad_t, Weight>)
+      if (kept_s.empty() && product.h.step == 0) {
+        MatrixView<Intermediate> grad_z;
+        if (need_grad_z) grad_z = Product::grad_z_for(frame, x, grad_x);
+        if (weight_.output_grad(ctx, product.h, x, h_out, grad_y, grad_z, grads.output)) {
+          if (need_grad_z) product.finish(ctx, x, View(grad_z), grad_x, grads.input);
+          return;
+        }
+      }
+    View s = kept_s;
     if (s.empty()) {
       const auto again = frame.template matrix<Intermediate>(x.rows, out_features());
-      product().forward(ctx, frame, x, again);
+      product.forward(ctx, x, again);
       s = again;
     }
-    const bool need_grad_s = !grad_x.empty() || grads_input.rows != 0;
     MatrixView<Intermediate> grad_s;
-    if (need_grad_s) grad_s = frame.template matrix<Intermediate>(x.rows, out_features());
-    detail::reflect_with_grad<Backend>(ctx, h_out, s, grad_y, grad_s, grads_output);
-    if (need_grad_s) product().backward(ctx, frame, x, View(grad_s), grad_x, grads_input);
+    if (need_grad_z) grad_s = frame.template matrix<Intermediate>(x.rows, out_features());
+    Backend::reflect_grad(ctx, h_out, s, grad_y, grad_s, grads.output);
+    if (need_grad_z) product.backward(ctx, frame, x, View(grad_s), grad_x, grads.input);
   }
 
   /// merged = W' = H_out W H_in, (out, in), overwritten; may be the wrapped memory itself, which
@@ -166,12 +171,12 @@ class EtherLinear {
   /// Throws shape_error.
   void merge(Context& ctx, MatrixView<Scalar> merged) const {
     static_assert(has_dense, "ether: merge needs a Weight with dense() const, a MatrixView");
-    const MatrixView<const Scalar> w = weight_.dense();
+    const auto& dense = weight_.dense();  // what owns its memory lives until the end
+    const MatrixView<const Scalar> w(dense);
     detail::check_shape("merged", merged, out_features(), in_features(), "(out, in)");
     detail::check_in_place_or_disjoint("the weight", w, "merged", merged);
-    detail::transform_weight<Backend>(ctx, prepared_.reflection(Side::input),
-                                      prepared_.reflection(Side::output), w, merged,
-                                      detail::First::input);
+    Backend::transform(ctx, prepared_.reflection(Side::input), prepared_.reflection(Side::output),
+                       w, merged);
   }
 
   /// The inverse of merge, in place: merged = H_out^-1 merged H_in^-1. Throws shape_error, and
@@ -182,8 +187,7 @@ class EtherLinear {
     detail::check_shape("merged", merged, out_features(), in_features(), "(out, in)");
     const InverseReflection<Backend> input(ctx, prepared_, Side::input);
     const InverseReflection<Backend> output(ctx, prepared_, Side::output);
-    detail::transform_weight<Backend>(ctx, input.reflection(), output.reflection(), merged, merged,
-                                      detail::First::output);
+    detail::transform_output_first<Backend>(ctx, input.reflection(), output.reflection(), merged);
     Backend::synchronize(ctx);  // the two inverses end here
   }
 
@@ -194,15 +198,32 @@ class EtherLinear {
   using Product = detail::InputProduct<Backend, Weight>;
   static constexpr bool same_type = Product::same_type;
   static constexpr bool has_dense = detail::has<Probe::template dense_t, Weight>;
-  /// Whether output_grad may use W: only where W and its product are ours.
-  static constexpr bool regroups =
-      std::is_same_v<Weight, DenseWeight<Backend>> && std::is_same_v<Parameter, Intermediate>;
 
   Product product() const { return {weight_, prepared_.reflection(Side::input)}; }
 
   template <class T>
   void check_beside_weight(const char* name, MatrixView<T> output) const {
-    if constexpr (has_dense) detail::check_disjoint("the weight", weight_.dense(), name, output);
+    if constexpr (detail::shows_dense<Weight, Backend>())
+      detail::check_disjoint("the weight", MatrixView<const Scalar>(weight_.dense()), name, output);
+  }
+
+  void check_backward(const BackwardArguments<Backend>& a,
+                      const GradientViews<Parameter>& grads) const {
+    detail::check_shape("x", a.x, a.x.rows, in_features(), "(tokens, in_features)");
+    if (!a.s.empty())
+      detail::check_shape("s", a.s, a.x.rows, out_features(), "(tokens of x, out_features)");
+    detail::check_shape("grad_y", a.grad_y, a.x.rows, out_features(),
+                        "(tokens of x, out_features)");
+    if (a.grad_x.rows != 0 || a.grad_x.data != nullptr) {
+      detail::check_shape("grad_x", a.grad_x, a.x.rows, in_features(),
+                          "(tokens of x, in_features)");
+      detail::check_disjoint("x", a.x, "grad_x", a.grad_x);
+      detail::check_disjoint("grad_y", a.grad_y, "grad_x", a.grad_x);
+      detail::check_disjoint("s", a.s, "grad_x", a.grad_x);
+      check_beside_weight("grad_x", a.grad_x);
+    }
+    check_grads("input", grads.input, prepared_.reflection(Side::input));
+    check_grads("output", grads.output, prepared_.reflection(Side::output));
   }
 
   static void check_grads(const char* side, MatrixView<Parameter> grads,
@@ -216,28 +237,6 @@ class EtherLinear {
   /// The bias as an addend of every row; no rows where there is none.
   MatrixView<const Scalar> bias() const {
     return {bias_, bias_ == nullptr ? 0 : 1, out_features(), 0};
-  }
-
-  /// backward over a dense W, without computing s again.
-  void backward_without_s(Context& ctx, Frame& frame, MatrixView<const Scalar> x,
-                          MatrixView<const Scalar> grad_y, MatrixView<Scalar> grad_x,
-                          MatrixView<Parameter> grads_input,
-                          MatrixView<Parameter> grads_output) const {
-    const auto h_in = prepared_.reflection(Side::input);
-    const auto h_out = prepared_.reflection(Side::output);
-    const bool need_grad_s = !grad_x.empty() || grads_input.rows != 0;
-    View grad_s;
-    MatrixView<Intermediate> grad_z;
-    if (need_grad_s) {
-      grad_s = detail::reflected<Backend>(ctx, frame, h_out, grad_y);
-      grad_z = Product::grad_z_for(frame, x, grad_x);
-    }
-    if constexpr (regroups)
-      detail::output_grad<Backend>(ctx, h_out, weight_.dense(),
-                                   detail::reflected<Backend>(ctx, frame, h_in, x), grad_y, grad_s,
-                                   grad_z, grads_output);
-    if (need_grad_s)
-      detail::reflect_with_grad<Backend>(ctx, h_in, x, View(grad_z), grad_x, grads_input);
   }
 
   Weight weight_;

@@ -92,4 +92,32 @@ class InverseReflection {
   typename Backend::template Buffer<Parameter> coefficient_;
 };
 
+namespace detail {
+
+/// w = (H_out w) H_in, in place. transform does H_in first; the two commute except in layout
+/// row_chunk, where rows differ in H_in: there this takes one block of output rows at a time, held
+/// unrounded between the two.
+template <class Backend>
+void transform_output_first(typename Backend::Context& ctx,
+                            const Reflection<typename Backend::Parameter>& h_in,
+                            const Reflection<typename Backend::Parameter>& h_out,
+                            MatrixView<typename Backend::Scalar> w) {
+  using Scalar = typename Backend::Scalar;
+  using Wide = typename Backend::Parameter;
+  if (h_in.step == 0 || h_out.terms() == 0)
+    return Backend::transform(ctx, h_in, h_out, MatrixView<const Scalar>(w), w);
+  typename Backend::Context::Frame frame(ctx);
+  const Index height = h_out.block_size;
+  const auto wide = frame.template matrix<Wide>(height, w.cols);
+  for (Index b = 0; b < h_out.blocks; ++b) {
+    const auto rows = w.middle_rows(b * height, height);
+    Backend::transform(ctx, identity<Wide>(w.cols), h_out.middle_blocks(b, 1),
+                       MatrixView<const Scalar>(rows), wide);
+    Backend::transform(ctx, h_in.from_row(b * height), identity<Wide>(height),
+                       MatrixView<const Wide>(wide), rows);
+  }
+}
+
+}  // namespace detail
+
 }  // namespace ether

@@ -9,11 +9,18 @@
 ///                                          grad_z (tokens, in) = grad_s W; overwrites grad_z
 ///   w.slice_rows(first, count)             optional, for layout row_chunk with several blocks:
 ///                                          a Weight of those output rows
-///   w.dense()                              optional, for merge and unmerge:
-///                                          MatrixView<const Scalar> (out, in)
+///   w.dense()                              optional, for merge and unmerge: the matrix (out, in), as
+///                                          a MatrixView<const Scalar> or what converts to one and
+///                                          keeps the memory
+///   w.multiply_reflected(ctx, h_in, x, h_out, bias, y)   optional, instead of reflect, multiply,
+///                                          reflect: y = (x H_in) W^T H_out + bias, y of Scalar or
+///                                          Intermediate; h_in, h_out: Reflection<Parameter>, h_in
+///                                          the same for all rows; bias of one row or of none
+///   w.output_grad(ctx, h_in, x, h_out, grad_y, grad_z, grads)   optional: backend.hpp's, true where
+///                                          it was done
 ///
-/// z, s, grad_s, grad_z are MatrixViews of Backend::Intermediate. multiply must be safe to call
-/// from several threads at once, each with its own Context.
+/// z, s, grad_s, grad_z are MatrixViews of Backend::Intermediate (float on the CPU, double for
+/// double). All must be safe to call from several threads at once, each with its own Context.
 
 #include <ether/adapter.hpp>
 #include <ether/backend.hpp>
@@ -29,6 +36,50 @@ template <class T>
 struct is_owner<T, std::void_t<typename T::PlainObject>>
     : std::is_same<typename T::PlainObject, T> {};
 
+/// `view` itself where it can hold an Intermediate, else workspace of its shape.
+template <class Backend>
+MatrixView<typename Backend::Intermediate> as_intermediate(
+    typename Backend::Context::Frame& frame, MatrixView<typename Backend::Scalar> view) {
+  if constexpr (std::is_same_v<typename Backend::Scalar, typename Backend::Intermediate>)
+    return view;
+  else
+    return frame.template matrix<typename Backend::Intermediate>(view.rows, view.cols);
+}
+
+/// from H, in workspace; or `from` itself where there is nothing to do.
+template <class Backend>
+MatrixView<const typename Backend::Intermediate> reflected(
+    typename Backend::Context& ctx, typename Backend::Context::Frame& frame,
+    const Reflection<typename Backend::Parameter>& h,
+    MatrixView<const typename Backend::Scalar> from) {
+  using Intermediate = typename Backend::Intermediate;
+  if constexpr (std::is_same_v<typename Backend::Scalar, Intermediate>)
+    if (h.terms() == 0) return from;
+  const auto to = frame.template matrix<Intermediate>(from.rows, from.cols);
+  Backend::reflect(ctx, h, from, to, MatrixView<const Intermediate>{});
+  return to;
+}
+
+/// y = (x H_in) W^T H_out + bias by a Weight that can only multiply. T: Scalar or Intermediate.
+template <class Backend, class Weight, class T>
+void multiply_composed(typename Backend::Context& ctx, const Weight& weight,
+                       const Reflection<typename Backend::Parameter>& h_in,
+                       MatrixView<const typename Backend::Scalar> x,
+                       const Reflection<typename Backend::Parameter>& h_out,
+                       MatrixView<const typename Backend::Scalar> bias, MatrixView<T> y) {
+  using Intermediate = typename Backend::Intermediate;
+  typename Backend::Context::Frame frame(ctx);
+  MatrixView<Intermediate> s;
+  if constexpr (std::is_same_v<T, Intermediate>)
+    s = y;
+  else
+    s = frame.template matrix<Intermediate>(y.rows, y.cols);
+  weight.multiply(ctx, reflected<Backend>(ctx, frame, h_in, x), s);
+  if constexpr (std::is_same_v<T, typename Backend::Scalar>)
+    if (h_out.terms() != 0 || bias.rows != 0 || !std::is_same_v<T, Intermediate>)
+      Backend::reflect(ctx, h_out, MatrixView<const Intermediate>(s), y, bias);
+}
+
 }  // namespace detail
 
 /// A row-major (out, in) matrix of Backend::Scalar in backend memory, as torch.nn.Linear stores
@@ -37,6 +88,7 @@ template <class Backend>
 class DenseWeight {
  public:
   using Scalar = typename Backend::Scalar;
+  using Parameter = typename Backend::Parameter;
   using Intermediate = typename Backend::Intermediate;
   using Context = typename Backend::Context;
 
@@ -66,6 +118,31 @@ class DenseWeight {
     Backend::gemm(ctx, grad_s, view_, /*transpose_b=*/false, grad_z, /*accumulate=*/false);
   }
 
+  /// y = (x H_in) W^T H_out + bias, in one where the backend can.
+  template <class T>
+  void multiply_reflected(Context& ctx, const Reflection<Parameter>& h_in,
+                          MatrixView<const Scalar> x, const Reflection<Parameter>& h_out,
+                          MatrixView<const Scalar> bias, MatrixView<T> y) const {
+    if constexpr (detail::fuses<detail::multiply_reflected_t, Backend>())
+      Backend::multiply_reflected(ctx, h_in, x, view_, h_out, bias, y);
+    else
+      detail::multiply_composed<Backend>(ctx, *this, h_in, x, h_out, bias, y);
+  }
+
+  /// The backend's output_grad; false where it has none.
+  bool output_grad([[maybe_unused]] Context& ctx,
+                   [[maybe_unused]] const Reflection<Parameter>& h_in,
+                   [[maybe_unused]] MatrixView<const Scalar> x,
+                   [[maybe_unused]] const Reflection<Parameter>& h_out,
+                   [[maybe_unused]] MatrixView<const Scalar> grad_y,
+                   [[maybe_unused]] MatrixView<Intermediate> grad_z,
+                   [[maybe_unused]] MatrixView<Parameter> grads) const {
+    if constexpr (detail::fuses<detail::output_grad_t, Backend>())
+      return Backend::output_grad(ctx, h_in, x, view_, h_out, grad_y, grad_z, grads);
+    else
+      return false;
+  }
+
  private:
   MatrixView<const Scalar> view_;
 };
@@ -73,24 +150,38 @@ class DenseWeight {
 namespace detail {
 
 template <class Weight, class Backend>
-struct WeightProbe {
-  using View = MatrixView<const typename Backend::Intermediate>;
-  using Out = MatrixView<typename Backend::Intermediate>;
+struct WeightProbe : Probe<Backend> {
+  using typename Probe<Backend>::S;
+  using typename Probe<Backend>::P;
+  using typename Probe<Backend>::I;
+  using A = Probe<Backend>;
+
   template <class W>
   using out_features_t = decltype(Index{std::declval<const W&>().out_features()});
   template <class W>
   using in_features_t = decltype(Index{std::declval<const W&>().in_features()});
   template <class W>
   using multiply_t = decltype(std::declval<const W&>().multiply(
-      std::declval<typename Backend::Context&>(), View{}, Out{}));
+      A::ctx(), A::template view<const I>(), A::template view<I>()));
   template <class W>
   using multiply_transposed_t = decltype(std::declval<const W&>().multiply_transposed(
-      std::declval<typename Backend::Context&>(), View{}, Out{}));
+      A::ctx(), A::template view<const I>(), A::template view<I>()));
   template <class W>
   using slice_rows_t = decltype(std::declval<const W&>().slice_rows(Index{}, Index{}));
   template <class W>
-  using dense_t =
-      decltype(MatrixView<const typename Backend::Scalar>(std::declval<const W&>().dense()));
+  using dense_t = decltype(MatrixView<const S>(std::declval<const W&>().dense()));
+  template <class W, class Y>
+  using multiply_reflected_to = decltype(std::declval<const W&>().multiply_reflected(
+      A::ctx(), A::h(), A::template view<const S>(), A::h(), A::template view<const S>(),
+      A::template view<Y>()));
+  template <class W>
+  using multiply_reflected_t =
+      std::void_t<multiply_reflected_to<W, S>, multiply_reflected_to<W, I>>;
+  template <class W>
+  using output_grad_t = decltype(bool{
+      std::declval<const W&>().output_grad(A::ctx(), A::h(), A::template view<const S>(), A::h(),
+                                           A::template view<const S>(), A::template view<I>(),
+                                           A::template view<P>())});
 };
 
 }  // namespace detail
@@ -99,19 +190,44 @@ struct WeightProbe {
 template <class Weight, class Backend>
 constexpr bool check_weight() {
   using Probe = detail::WeightProbe<Weight, Backend>;
+  using detail::has;
   static_assert(std::is_copy_constructible_v<Weight>,
                 "ether: the Weight is not copyable; it must be a handle to memory owned elsewhere");
-  static_assert(detail::has<Probe::template out_features_t, Weight>,
+  static_assert(has<Probe::template out_features_t, Weight>,
                 "ether: the Weight lacks out_features() const");
-  static_assert(detail::has<Probe::template in_features_t, Weight>,
+  static_assert(has<Probe::template in_features_t, Weight>,
                 "ether: the Weight lacks in_features() const");
-  static_assert(detail::has<Probe::template multiply_t, Weight>,
+  static_assert(has<Probe::template multiply_t, Weight>,
                 "ether: the Weight lacks multiply(ctx, z, s) const, s = z W^T, on MatrixViews of "
                 "Backend::Intermediate");
+#define ETHER_OPTIONAL_MEMBER(Names, member, signature)                               \
+  static_assert(!detail::Names<Weight>::value || has<Probe::template member, Weight>, \
+                "ether: the Weight has an optional member with another signature than " signature)
+  ETHER_OPTIONAL_MEMBER(NamesMultiplyTransposed, multiply_transposed_t,
+                        "multiply_transposed(ctx, grad_s, grad_z) const, on MatrixViews of "
+                        "Backend::Intermediate");
+  ETHER_OPTIONAL_MEMBER(NamesSliceRows, slice_rows_t, "slice_rows(first, count) const");
+  ETHER_OPTIONAL_MEMBER(NamesDense, dense_t, "dense() const, a MatrixView<const Scalar>");
+  ETHER_OPTIONAL_MEMBER(NamesMultiplyReflected, multiply_reflected_t,
+                        "multiply_reflected(ctx, h_in, x, h_out, bias, y) const, for y of "
+                        "Backend::Scalar and of Backend::Intermediate");
+  ETHER_OPTIONAL_MEMBER(
+      NamesOutputGrad, output_grad_t,
+      "bool output_grad(ctx, h_in, x, h_out, grad_y, grad_z, grads) const, of weight.hpp");
+#undef ETHER_OPTIONAL_MEMBER
   return true;
 }
 
 namespace detail {
+
+/// Whether dense() shows memory that is there anyway, not a copy made for the call.
+template <class Weight, class Backend>
+constexpr bool shows_dense() {
+  if constexpr (has<WeightProbe<Weight, Backend>::template dense_t, Weight>)
+    return !is_owner<std::decay_t<decltype(std::declval<const Weight&>().dense())>>::value;
+  else
+    return false;
+}
 
 /// The weight itself, if the adapter fits it. Throws shape_error for another shape, parameter_error
 /// for row_chunk with several blocks on a Weight that cannot be sliced.
@@ -123,10 +239,9 @@ Weight fitting(Weight weight, const Adapter<typename Backend::Parameter>& adapte
     fail<shape_error>("the weight is (", out, ", ", in, ") but the adapter is for (",
                       adapter.out_features(), ", ", adapter.in_features(),
                       "), both (out_features, in_features)");
-  if constexpr (has<Probe::template dense_t, Weight>) {
-    const MatrixView<const typename Backend::Scalar> w = weight.dense();
-    check_shape("the weight", w, out, in, "(out_features, in_features)");
-  }
+  if constexpr (shows_dense<Weight, Backend>())
+    check_shape("the weight", MatrixView<const typename Backend::Scalar>(weight.dense()), out, in,
+                "(out_features, in_features)");
   const AdapterConfig& c = adapter.config();
   if (!has<Probe::template slice_rows_t, Weight> && c.layout == BlockLayout::row_chunk &&
       c.input_blocks > 1 && has_side(c.sides, Side::input))

@@ -109,17 +109,20 @@ struct PlainBackend {
   }
 
   template <class A, class B>
-  static void reflect_columns(Context& ctx, const H& h, View<const A> in, View<B> out) {
-    Buffer<double> t(ctx, in.cols, in.rows);  // (H in)^T = in^T H
+  static void transform(Context& ctx, const H& h_in, const H& h_out, View<const A> in,
+                        View<B> out) {
+    Buffer<double> rows(ctx, in.rows, in.cols), columns(ctx, in.cols, in.rows);
+    reflect(ctx, h_in, in, rows.view(), View<const double>{});
     for (Index r = 0; r < in.rows; ++r)
-      for (Index c = 0; c < in.cols; ++c) t.view()(c, r) = static_cast<double>(in(r, c));
-    reflect(ctx, h, View<const double>(t.view()), t.view(), View<const double>{});
+      for (Index c = 0; c < in.cols; ++c) columns.view()(c, r) = rows.view()(r, c);
+    // H_out m = (m^T H_out)^T
+    reflect(ctx, h_out, View<const double>(columns.view()), columns.view(), View<const double>{});
     for (Index r = 0; r < in.rows; ++r)
-      for (Index c = 0; c < in.cols; ++c) out(r, c) = static_cast<B>(t.view()(c, r));
+      for (Index c = 0; c < in.cols; ++c) out(r, c) = static_cast<B>(columns.view()(c, r));
   }
 
-  template <class A, class B>
-  static void reflect_grad(Context& ctx, const H& h, View<const A> t, View<const B> r,
+  template <class A, class B, class C>
+  static void reflect_grad(Context& ctx, const H& h, View<const A> t, View<const B> r, View<C> out,
                            View<Parameter> grads) {
     Buffer<double> sums(ctx, 1, h.width());
     for (Index k = 0; k < h.terms(); ++k)
@@ -140,13 +143,7 @@ struct PlainBackend {
         }
         project(h, k, b, sum, grads);
       }
-  }
-
-  static void project_grad(Context&, const H& h, View<const Parameter> sums,
-                           View<Parameter> grads) {
-    for (Index k = 0; k < h.terms(); ++k)
-      for (Index b = 0; b < h.blocks; ++b)
-        project(h, k, b, sums.block(k, b * h.block_size, 1, h.block_size), grads);
+    if (!out.empty()) reflect(ctx, h, r, out, View<const C>{});
   }
 
  private:

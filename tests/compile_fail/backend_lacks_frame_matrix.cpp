@@ -2,6 +2,7 @@
 #include <ether/ether.hpp>
 
 struct Backend : ether::EigenBackend<float> {
+  using FusedWith = void;
   struct Context : ether::EigenContext {
     struct Frame : ether::EigenContext::Frame {
       using ether::EigenContext::Frame::Frame;

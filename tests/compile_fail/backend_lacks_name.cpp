@@ -2,6 +2,7 @@
 #include <ether/ether.hpp>
 
 struct Backend : ether::EigenBackend<float> {
+  using FusedWith = void;
 #ifndef ETHER_COMPILE_OK
   static void name() = delete;  // hides the one inherited
 #endif

@@ -90,7 +90,8 @@ TEST_CASE("backward and merge can be captured, and repeat every bit") {
   DeviceMatrix<Backend, T> grad_x(ctx, c.tokens, c.in, 0), merged(ctx, c.out, c.in, 0);
   DeviceMatrix<Backend, float> input(ctx, 2, c.in, 0), output(ctx, 2, c.out, 0);
   const auto work = [&] {
-    f.layer.backward(ctx, f.x.view(), f.grad_y.view(), grad_x.view(), input.view(), output.view());
+    f.layer.backward(ctx, {f.x.view(), f.grad_y.view(), grad_x.view()},
+                     ether::GradientViews<float>{input.view(), output.view()});
     f.layer.merge(ctx, merged.view());
   };
   const auto results = [&](const std::function<void()>& run) {

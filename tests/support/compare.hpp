@@ -68,16 +68,23 @@ double tolerance(Index roundings, double magnitude, double result_norm) {
          count * std::numeric_limits<double>::min();
 }
 
-/// The same for a layer of Backend, computed in its Parameter type: where its Intermediate holds
-/// fewer digits, z = x H_in and s = z W^T are each rounded to it on the way, an error of at most
-/// u(Intermediate) of the magnitude each.
+/// The type that Backend's product rounds what it multiplies to; specialise it where that is not its
+/// Intermediate.
+template <class Backend>
+struct ProductOperand {
+  using type = typename Backend::Intermediate;
+};
+
+/// The same for a layer of Backend, computed in its Parameter type: where its products' operands or
+/// its Intermediate hold fewer digits, z = x H_in and s = z W^T are each rounded on the way, an error
+/// of at most one unit roundoff of the magnitude each.
 template <class Backend, class Result = typename Backend::Scalar>
 double layer_tolerance(Index roundings, double magnitude, double result_norm) {
-  using Intermediate = typename Backend::Intermediate;
+  using Operand = typename ProductOperand<Backend>::type;
   using Parameter = typename Backend::Parameter;
-  const bool rounds = !std::is_same_v<Intermediate, Parameter>;
+  const bool rounds = !std::is_same_v<Operand, Parameter>;
   return tolerance<Parameter, Result>(roundings, magnitude, result_norm) +
-         (rounds ? 2 * unit_roundoff<Intermediate>() * magnitude : 0);
+         (rounds ? 2 * unit_roundoff<Operand>() * magnitude : 0);
 }
 
 }  // namespace test

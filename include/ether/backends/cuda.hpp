@@ -8,8 +8,8 @@
 /// Context's stream and return: nothing waits, and after the first call of a size nothing allocates,
 /// so they can be captured into a CUDA graph. It stays valid when set_adapter overwrites the adapter
 /// between two launches of it; that copies from the host, and so may wait for the stream's earlier
-/// work, as backward into a host Adapter and unmerge do. It is in the order of its Context's stream:
-/// who uses the layer on other streams too has to order them.
+/// work, as backward into a host Adapter and unmerge do. set_adapter is ordered on its Context's
+/// stream; synchronise other streams yourself.
 
 #include <ether/backends/cuda/context.hpp>
 #include <ether/backends/cuda/gemm.hpp>

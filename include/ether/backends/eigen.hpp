@@ -1,6 +1,6 @@
 #pragma once
 
-/// EigenBackend: the CPU, with Eigen's kernels and OpenMP's threads.
+/// EigenBackend: the CPU, with kernels on Eigen's vector types and OpenMP's threads.
 ///
 /// Works without OpenMP, on one thread. Results are the same for any number of threads: work is cut
 /// into tiles by its shape alone.
@@ -8,11 +8,11 @@
 #include <ether/backend.hpp>
 #include <ether/backends/eigen/context.hpp>
 #include <ether/backends/eigen/gemm.hpp>
-#include <ether/backends/eigen/gemm_project.hpp>
-#include <ether/backends/eigen/merge.hpp>
+#include <ether/backends/eigen/multiply_reflected.hpp>
+#include <ether/backends/eigen/output_grad.hpp>
 #include <ether/backends/eigen/reflect.hpp>
-#include <ether/backends/eigen/reflect_gemm.hpp>
 #include <ether/backends/eigen/reflect_grad.hpp>
+#include <ether/backends/eigen/transform.hpp>
 
 namespace ether {
 
@@ -42,6 +42,7 @@ struct EigenBackend {
   using Context = EigenContext;
   static constexpr const char* name = detail::eigen_backend_name<T>();
   static constexpr bool host_memory = true;
+  using FusedWith = EigenBackend;
 
   template <class U>
   class Buffer {
@@ -72,23 +73,6 @@ struct EigenBackend {
     detail::gemm(ctx, a, b, transpose_b, c, accumulate);
   }
 
-  template <class B>
-  static void gemm_project(Context& ctx, MatrixView<const Intermediate> a, MatrixView<const B> w,
-                           MatrixView<Intermediate> c, const Reflection<Parameter>& h,
-                           MatrixView<const Parameter> q, MatrixView<Parameter> p,
-                           MatrixView<Parameter> sums) {
-    h.terms() == 1 ? detail::gemm_project<1>(ctx, a, w, c, h, q, p, sums)
-                   : detail::gemm_project<2>(ctx, a, w, c, h, q, p, sums);
-  }
-
-  template <class B>
-  static void reflect_gemm(Context& ctx, const Reflection<Parameter>& h_in,
-                           MatrixView<const Scalar> x, MatrixView<const Scalar> w,
-                           const Reflection<Parameter>& h_out, MatrixView<const Scalar> bias,
-                           MatrixView<B> y) {
-    detail::reflect_gemm(ctx, h_in, x, w, h_out, bias, y);
-  }
-
   template <class A, class B, class C>
   static void reflect(Context& ctx, const Reflection<Parameter>& h, MatrixView<const A> in,
                       MatrixView<B> out, MatrixView<const C> add) {
@@ -96,31 +80,32 @@ struct EigenBackend {
   }
 
   template <class A, class B>
-  static void reflect_columns(Context& ctx, const Reflection<Parameter>& h, MatrixView<const A> in,
-                              MatrixView<B> out) {
-    reflect_both(ctx, identity<Parameter>(in.cols), h, in, out);
+  static void transform(Context& ctx, const Reflection<Parameter>& h_in,
+                        const Reflection<Parameter>& h_out, MatrixView<const A> in,
+                        MatrixView<B> out) {
+    detail::transform(ctx, h_in, h_out, in, out);
   }
 
-  template <class A, class B>
-  static void reflect_both(Context& ctx, const Reflection<Parameter>& h_in,
-                           const Reflection<Parameter>& h_out, MatrixView<const A> in,
-                           MatrixView<B> out) {
-    if (h_out.terms() == 0)
-      detail::reflect_rows(ctx, h_in, in, out, MatrixView<const A>{});
-    else
-      detail::reflect_both(ctx, h_in, h_out, in, out);
-  }
-
-  template <class A, class B>
+  template <class A, class B, class C>
   static void reflect_grad(Context& ctx, const Reflection<Parameter>& h, MatrixView<const A> t,
-                           MatrixView<const B> r, MatrixView<Parameter> grads) {
-    h.terms() == 1 ? detail::reflect_grad<1>(ctx, h, t, r, grads)
-                   : detail::reflect_grad<2>(ctx, h, t, r, grads);
+                           MatrixView<const B> r, MatrixView<C> out, MatrixView<Parameter> grads) {
+    detail::reflect_grad(ctx, h, t, r, grads);
+    if (!out.empty()) detail::reflect_rows(ctx, h, r, out, MatrixView<const C>{});
   }
 
-  static void project_grad(Context& ctx, const Reflection<Parameter>& h,
-                           MatrixView<const Parameter> sums, MatrixView<Parameter> grads) {
-    detail::project_grad(ctx, h, sums, grads);
+  template <class B>
+  static void multiply_reflected(Context& ctx, const Reflection<Parameter>& h_in,
+                                 MatrixView<const Scalar> x, MatrixView<const Scalar> w,
+                                 const Reflection<Parameter>& h_out, MatrixView<const Scalar> bias,
+                                 MatrixView<B> y) {
+    detail::multiply_reflected(ctx, h_in, x, w, h_out, bias, y);
+  }
+
+  static bool output_grad(Context& ctx, const Reflection<Parameter>& h_in,
+                          MatrixView<const Scalar> x, MatrixView<const Scalar> w,
+                          const Reflection<Parameter>& h_out, MatrixView<const Scalar> grad_y,
+                          MatrixView<Intermediate> grad_z, MatrixView<Parameter> grads) {
+    return detail::output_grad(ctx, h_in, x, w, h_out, grad_y, grad_z, grads);
   }
 };
 

@@ -3,7 +3,7 @@
 /// Element types of safetensors files, and weights of four of them as double.
 
 #include <ether/backends/eigen/context.hpp>
-#include <ether/backends/eigen/simd.hpp>
+#include <ether/simd/stream.hpp>
 
 #include <algorithm>
 #include <array>

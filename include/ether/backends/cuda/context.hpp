@@ -87,10 +87,9 @@ class CudaContext {
   /// Uses the caller's: nothing is created. `workspace` is `bytes` of device memory at a multiple of
   /// 256; cuBLAS gets half of it, at most blas_bytes(), and intermediate results the rest. forward
   /// needs tokens * in * sizeof(Scalar) of those where the input side is adapted, backward at most
-  /// 2 * tokens * (in + out) * sizeof(Scalar) + 2048 * (in + out), and for float and double with an
-  /// adapted output side 4 * n * (in + tokens) * sizeof(Scalar) more; merge at most 128 MiB, but
-  /// row_chunk on both sides a block of output rows in float. The handle's own stream and workspace
-  /// are not used. A call that needs more throws cuda_error.
+  /// 2 * tokens * (in + out) * sizeof(Scalar) + 2048 * (in + out); merge at most 128 MiB, except with
+  /// row_chunk on both sides, which needs a block of output rows in float. The handle's own stream and
+  /// workspace are not used. A call that needs more throws cuda_error.
   CudaContext(cudaStream_t stream, cublasHandle_t handle, void* workspace, std::size_t bytes)
       : stream_(stream) {
     using detail::cuda::check;

@@ -4,7 +4,6 @@
 /// CPU: a Context need only have launch(), fused_gemv() and Frame.
 
 #include <ether/backends/cuda/launchers.hpp>
-#include <ether/merge.hpp>
 
 #include <algorithm>
 
@@ -35,31 +34,26 @@ struct Operations {
   }
 
   template <class A, class B>
-  static void reflect_columns(Context& ctx, const H& h, View<const A> in, View<B> out) {
+  static void transform(Context& ctx, const H& h_in, const H& h_out, View<const A> in,
+                        View<B> out) {
     if (in.empty()) return;
-    if (h.terms() == 0) return reflect(ctx, identity<W>(in.cols), in, out, View<const B>{});
-    if constexpr (std::is_same_v<A, T> && std::is_same_v<B, T>)
-      if (cuda::reflect_columns(ctx.launch(), h, in, out)) return;
-    two_passes(ctx, identity<W>(in.cols), h, in, out);
+    if (h_out.terms() == 0) return reflect(ctx, h_in, in, out, View<const B>{});
+    if (h_in.terms() == 0) return transform_columns(ctx, h_out, in, out);
+    if (h_in.step == 0) return two_passes(ctx, h_in, h_out, in, out);
+    // Rows differ in H_in, so that column sums do not commute with it: a block of rows at a time.
+    typename Context::Frame frame(ctx);
+    const Index height = h_out.block_size;
+    const auto wide = frame.template matrix<W>(height, in.cols);
+    for (Index b = 0; b < h_out.blocks; ++b) {
+      reflect(ctx, h_in.from_row(b * height), in.middle_rows(b * height, height), wide,
+              View<const W>{});
+      transform_columns(ctx, h_out.middle_blocks(b, 1), View<const W>(wide),
+                        out.middle_rows(b * height, height));
+    }
   }
 
-  static void reflect_both(Context& ctx, const H& h_in, const H& h_out, View<const T> in,
-                           View<T> out) {
-    if (in.empty()) return;
-    if (h_out.terms() == 0) return reflect(ctx, h_in, in, out, View<const T>{});
-    if (h_in.step == 0)
-      two_passes(ctx, h_in, h_out, in, out);
-    else
-      transform_by_blocks<Backend>(ctx, h_in, h_out, in, out, First::input);
-  }
-
-  static void reflect_grad(Context& ctx, const H& h, View<const T> t, View<const T> r,
+  static void reflect_grad(Context& ctx, const H& h, View<const T> t, View<const T> r, View<T> out,
                            View<W> grads) {
-    reflect_with_grad(ctx, h, t, r, View<T>{}, grads);
-  }
-
-  static void reflect_with_grad(Context& ctx, const H& h, View<const T> t, View<const T> r,
-                                View<T> out, View<W> grads) {
     if (t.rows == 0) return;
     const Index height = std::max(least_chunk, (t.rows + most_chunks - 1) / most_chunks);
     const Index chunks = (t.rows + height - 1) / height, terms = h.terms();
@@ -71,12 +65,9 @@ struct Operations {
     cuda::project_grad(ctx.launch(), h, View<const W>(sums), grads);
   }
 
-  static void project_grad(Context& ctx, const H& h, View<const W> sums, View<W> grads) {
-    cuda::project_grad(ctx.launch(), h, sums, grads);
-  }
-
-  static void reflect_gemm(Context& ctx, const H& h_in, View<const T> x, View<const T> w,
-                           const H& h_out, View<const T> bias, View<T> y) {
+  using FusedWith = Backend;
+  static void multiply_reflected(Context& ctx, const H& h_in, View<const T> x, View<const T> w,
+                                 const H& h_out, View<const T> bias, View<T> y) {
     if (x.rows == 0) return;
     const auto added = h_out.terms() == 0 ? bias : View<const T>{};
     if (!ctx.fused_gemv() || !reflect_gemv(ctx.launch(), h_in, x, w, added.data, y)) {
@@ -92,6 +83,14 @@ struct Operations {
   }
 
  private:
+  /// out = H in, down the columns.
+  template <class A, class B>
+  static void transform_columns(Context& ctx, const H& h, View<const A> in, View<B> out) {
+    if constexpr (std::is_same_v<A, T> && std::is_same_v<B, T>)
+      if (cuda::reflect_columns(ctx.launch(), h, in, out)) return;
+    two_passes(ctx, identity<W>(in.cols), h, in, out);
+  }
+
   /// out = H_out in H_in in two readings of `in`. First p = ŵ_out^T in per block of H_out, then
   /// p H_in, since sums down columns and the reflection of rows commute; then, row by row,
   /// out = in H_in + sum_k c_k ŵ_k (p_k H_in). The rows of `in` all see one H_in.

@@ -2,15 +2,16 @@
 
 /// Sums of rows, the inner loop of the column operation and of products with few rows.
 
-#include <ether/backends/eigen/simd.hpp>
+#include <ether/simd/stream.hpp>
 #include <ether/transform.hpp>
 
 namespace ether::detail {
 
-/// sums_m[c] += sum_j factor(m, j) rows_j[c] for m < Sums, j < Rows, c < cols;
+/// sums_m[c] (+)= sum_j factor(m, j) rows_j[c] for m < Sums, j < Rows, c < cols;
 /// factor(m, j) = factors[m * Rows + j], sums_m = sums + m * sums_stride.
 template <int Sums, int Rows, class P, class T>
-void combine_rows(const T* const* rows, const P* factors, Index cols, P* sums, Index sums_stride) {
+void combine_rows(const T* const* rows, const P* factors, Index cols, P* sums, Index sums_stride,
+                  bool accumulate = true) {
   constexpr Index L = lanes<P>;
   Packet<P> factor[Sums * Rows];
   for (int i = 0; i < Sums * Rows; ++i) factor[i] = broadcast(factors[i]);
@@ -20,34 +21,35 @@ void combine_rows(const T* const* rows, const P* factors, Index cols, P* sums, I
     for (int j = 0; j < Rows; ++j) value[j] = load<P>(rows[j] + c);
     for (int m = 0; m < Sums; ++m) {
       P* const to = sums + m * sums_stride + c;
-      Packet<P> total = load<P>(to);
+      Packet<P> total = accumulate ? load<P>(to) : broadcast(P(0));
       for (int j = 0; j < Rows; ++j) total = multiply_add(factor[m * Rows + j], value[j], total);
       store<P>(to, total);
     }
   }
   for (; c < cols; ++c)
-    for (int m = 0; m < Sums; ++m)
-      for (int j = 0; j < Rows; ++j)
-        sums[m * sums_stride + c] += factors[m * Rows + j] * static_cast<P>(rows[j][c]);
+    for (int m = 0; m < Sums; ++m) {
+      P total = accumulate ? sums[m * sums_stride + c] : P(0);
+      for (int j = 0; j < Rows; ++j) total += factors[m * Rows + j] * static_cast<P>(rows[j][c]);
+      sums[m * sums_stride + c] = total;
+    }
 }
 
 /// sums (Terms, cols) = unit (Terms, height) times the matrix whose row r is row(r). row(r) is
 /// called once for each r, in ascending order; four results are in use at a time.
 template <int Terms, class P, class Row>
 void project_rows(Row&& row, MatrixView<const P> unit, MatrixView<P> sums) {
-  for (Index k = 0; k < Terms; ++k) std::fill_n(sums.row(k), sums.cols, P(0));
   P factors[Terms * 4];
   Index r = 0;
   for (; r + 4 <= unit.cols; r += 4) {
     const auto r0 = row(r), r1 = row(r + 1), r2 = row(r + 2), r3 = row(r + 3);
     const decltype(r0) rows[4] = {r0, r1, r2, r3};
     for (Index k = 0; k < Terms; ++k) std::copy_n(unit.row(k) + r, 4, factors + k * 4);
-    combine_rows<Terms, 4>(rows, factors, sums.cols, sums.data, sums.stride);
+    combine_rows<Terms, 4>(rows, factors, sums.cols, sums.data, sums.stride, r != 0);
   }
   for (; r < unit.cols; ++r) {
     const auto rows = row(r);
     for (Index k = 0; k < Terms; ++k) factors[k] = unit(k, r);
-    combine_rows<Terms, 1>(&rows, factors, sums.cols, sums.data, sums.stride);
+    combine_rows<Terms, 1>(&rows, factors, sums.cols, sums.data, sums.stride, r != 0);
   }
 }
 

@@ -3,7 +3,7 @@
 /// The row operation on the CPU.
 
 #include <ether/backends/eigen/context.hpp>
-#include <ether/backends/eigen/simd_tail.hpp>
+#include <ether/simd/stream.hpp>
 #include <ether/transform.hpp>
 
 #include <type_traits>
@@ -22,8 +22,8 @@ void with_terms(Index terms, F&& f) {
 }
 
 /// Where the rows are: in the cache; perhaps in memory, so that the next ones are asked for early;
-/// or too many for the cache, so that besides, out is written past it. Packed: as cached, but out takes
-/// the rows' elements in turns, in_r[i] to out[Rows * i + r], and is not in.
+/// or too many for the cache, so that besides, out is written past it. Packed: as cached, but out is
+/// written transposed, in_r[i] to out[i * out_stride + r], and is not in.
 enum class Place { cached, memory, streamed, packed };
 
 /// Vectors that a row operation adds, from the block at hand on.
@@ -44,30 +44,35 @@ EIGEN_ALWAYS_INLINE void dot_block(const Reflection<P>& h, Index b, const A* in,
     const P* const unit = h.unit.data + b * size;
     // Fewer rows take more partial sums each, to keep the multipliers busy.
     constexpr int ways = Rows == 1 ? 4 : 1;
-    V sums[ways][Rows][Dots];
-    for (auto& way : sums)
-      for (auto& row : way)
-        for (auto& value : row) value = broadcast(P(0));
+    V sums[ways * Rows * Dots];  // way, row, vector
+    unroll<ways * Rows * Dots>([&](auto at) ETHER_INLINE_LAMBDA { sums[at] = broadcast(P(0)); });
     Index i = 0;
-    const auto accumulate = [&](int way, Index at, const auto& load_at) ETHER_INLINE_LAMBDA {
+    const auto accumulate = [&](auto way, Index at, const auto& load_at) ETHER_INLINE_LAMBDA {
       V w[Dots];
-      for (int k = 0; k < Dots; ++k) w[k] = load_at(unit + k * h.unit.stride + at);
-      for (int r = 0; r < Rows; ++r) {
+      unroll<Dots>([&](auto k)
+                       ETHER_INLINE_LAMBDA { w[k] = load_at(unit + k * h.unit.stride + at); });
+      unroll<Rows>([&](auto r) ETHER_INLINE_LAMBDA {
         const V x = load_at(in + r * in_stride + at);
-        for (int k = 0; k < Dots; ++k) sums[way][r][k] = multiply_add(x, w[k], sums[way][r][k]);
-      }
+        unroll<Dots>([&](auto k) ETHER_INLINE_LAMBDA {
+          V& total = sums[(way * Rows + r) * Dots + k];
+          total = multiply_add(x, w[k], total);
+        });
+      });
     };
     const auto whole = [](const auto* from) { return load<P>(from); };
+    constexpr std::integral_constant<int, 0> first{};
     for (; i + ways * L <= size; i += ways * L)
-      for (int way = 0; way < ways; ++way) accumulate(way, i + way * L, whole);
-    for (; i + L <= size; i += L) accumulate(0, i, whole);
-    if (i != size) accumulate(0, i, [&](const auto* from) { return load_tail<P>(from, size - i); });
-    for (int r = 0; r < Rows; ++r)
-      for (int k = 0; k < Dots; ++k) {
-        V total = sums[0][r][k];
-        for (int way = 1; way < ways; ++way) total = add(total, sums[way][r][k]);
-        factors[r * stride + k] = sum(total) * h.coefficient(k, b);
-      }
+      unroll<ways>([&](auto way) ETHER_INLINE_LAMBDA { accumulate(way, i + way * L, whole); });
+    for (; i + L <= size; i += L) accumulate(first, i, whole);
+    if (i != size)
+      accumulate(first, i, [&](const auto* from) { return load_tail<P>(from, size - i); });
+    unroll<Rows * Dots>([&](auto at) ETHER_INLINE_LAMBDA {
+      V total = sums[at];
+      unroll<ways - 1>([&](auto way) ETHER_INLINE_LAMBDA {
+        total = add(total, sums[(way + 1) * Rows * Dots + at]);
+      });
+      factors[at / Dots * stride + at % Dots] = sum(total) * h.coefficient(at % Dots, b);
+    });
   }
 }
 
@@ -81,48 +86,50 @@ EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index
   constexpr Index L = lanes<P>;
   using V = Packet<P>;
   constexpr int some = Count == 0 ? 1 : Count;
-  constexpr Index line = static_cast<Index>(cache_line / sizeof(A));  // elements of a cache line
-  V factor[Rows][some];
-  for (int r = 0; r < Rows; ++r)
-    for (int k = 0; k < Count; ++k) factor[r][k] = broadcast(factors[r * Count + k]);
+  V factor[Rows * some];
+  unroll<Rows * Count>([&](auto at) ETHER_INLINE_LAMBDA { factor[at] = broadcast(factors[at]); });
   const auto update = [&](Index i, const auto& load_at, const auto& store_at) ETHER_INLINE_LAMBDA {
-    if ((Where == Place::memory || Where == Place::streamed) && Rows > 1 && i % line == 0)
+    if ((Where == Place::memory || Where == Place::streamed) && Rows > 1 && i % line_of<A> == 0)
       for (int r = 0; r < Rows; ++r) prefetch(in, (r + Rows) * in_stride + i);
-    V w[some], value[Rows];
-    for (int k = 0; k < Count; ++k) w[k] = load_at(v.vector[k] + i);
-    for (int r = 0; r < Rows; ++r) {
-      value[r] = load_at(in + r * in_stride + i);
+    V w[some];
+    unroll<Count>([&](auto k) ETHER_INLINE_LAMBDA { w[k] = load_at(v.vector[k] + i); });
+    const auto updated = [&](auto r) ETHER_INLINE_LAMBDA {
+      V value = load_at(in + r * in_stride + i);
       if constexpr (!std::is_null_pointer_v<Add>)
-        value[r] = detail::add(value[r], load_at(add + r * add_stride + i));
-      for (int k = 0; k < Count; ++k) value[r] = multiply_add(factor[r][k], w[k], value[r]);
+        value = detail::add(value, load_at(add + r * add_stride + i));
+      unroll<Count>([&](auto k) ETHER_INLINE_LAMBDA {
+        value = multiply_add(factor[r * Count + k], w[k], value);
+      });
+      return value;
+    };
+    if constexpr (Where == Place::packed) {
+      V value[Rows];
+      unroll<Rows>([&](auto r) ETHER_INLINE_LAMBDA { value[r] = updated(r); });
+      store_transposed<Rows>(out + i * out_stride, out_stride, value, std::min(size - i, L));
+    } else {
+      unroll<Rows>([&](auto r)
+                       ETHER_INLINE_LAMBDA { store_at(out + r * out_stride + i, updated(r)); });
     }
-    if constexpr (Where == Place::packed) interleave(value);
-    for (int r = 0; r < Rows; ++r) store_at(i, r, value[r]);
-  };
-  const auto to = [&](Index i, int r) ETHER_INLINE_LAMBDA {
-    return Where == Place::packed ? out + Rows * i + r * L : out + r * out_stride + i;
   };
   Index i = 0;
   for (; i + L <= size; i += L)
     update(
         i, [](const auto* from) { return load<P>(from); },
-        [&](Index at, int r, const V& value) ETHER_INLINE_LAMBDA {
+        [](B* to, const V& value) ETHER_INLINE_LAMBDA {
           if constexpr (Where == Place::streamed)
-            stream<P>(to(at, r), value);
+            stream<P>(to, value);
           else
-            store<P>(to(at, r), value);
+            store<P>(to, value);
         });
   if (i == size) return;
   const Index rest = size - i;
   update(
       i, [=](const auto* from) { return load_tail<P>(from, rest); },
-      [&](Index at, int r, const V& value) ETHER_INLINE_LAMBDA {
-        const Index count = Where == Place::packed ? std::min(Rows * rest - r * L, L) : rest;
-        if (count <= 0) return;
+      [=](B* to, const V& value) ETHER_INLINE_LAMBDA {
         if constexpr (Where == Place::streamed)
-          stream_tail<P>(to(at, r), value, count);
+          stream_tail<P>(to, value, rest);
         else
-          store_tail<P>(to(at, r), value, count);
+          store_tail<P>(to, value, rest);
       });
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-/// Merging: both sides at once on the rows of W, and the output side alone.
+/// A weight transformed on the CPU: both sides at once on its rows, or either alone.
 
 #include <ether/backends/eigen/combine_rows.hpp>
 #include <ether/backends/eigen/reflect.hpp>
@@ -17,8 +17,8 @@ namespace ether::detail {
 /// second pass finds them there: memory is read once, or twice where one block exceeds the cache.
 /// (Where rows differ in H_in, layout row_chunk, the first pass transforms them before summing.)
 template <int InTerms, int OutTerms, Place Where, class P, class A, class B>
-void reflect_both(EigenContext& ctx, const Reflection<P>& h_in, const Reflection<P>& h_out,
-                  MatrixView<const A> in, MatrixView<B> out) {
+void transform_panels(EigenContext& ctx, const Reflection<P>& h_in, const Reflection<P>& h_out,
+                      MatrixView<const A> in, MatrixView<B> out) {
   constexpr Index panel_bytes = Index{8} << 20, chunk_rows = 64;
   const Index cols = in.cols, height = h_out.block_size;
   const Index chunks = (height + chunk_rows - 1) / chunk_rows;
@@ -79,18 +79,20 @@ void reflect_both(EigenContext& ctx, const Reflection<P>& h_in, const Reflection
   }
 }
 
+/// out = H_out (in H_in), see backend.hpp.
 template <class P, class A, class B>
-void reflect_both(EigenContext& ctx, const Reflection<P>& h_in, const Reflection<P>& h_out,
-                  MatrixView<const A> in, MatrixView<B> out) {
+void transform(EigenContext& ctx, const Reflection<P>& h_in, const Reflection<P>& h_out,
+               MatrixView<const A> in, MatrixView<B> out) {
   if (in.empty()) return;
+  if (h_out.terms() == 0) return reflect_rows(ctx, h_in, in, out, MatrixView<const A>{});
   with_terms(h_in.terms(), [&](auto in_terms) {
     with_terms(h_out.terms(), [&](auto out_terms) {
       constexpr int i = decltype(in_terms)::value, o = decltype(out_terms)::value;
       if constexpr (o != 0) {
         if (worth_streaming(in, out, h_in.block_size))
-          reflect_both<i, o, Place::streamed>(ctx, h_in, h_out, in, out);
+          transform_panels<i, o, Place::streamed>(ctx, h_in, h_out, in, out);
         else
-          reflect_both<i, o, Place::memory>(ctx, h_in, h_out, in, out);
+          transform_panels<i, o, Place::memory>(ctx, h_in, h_out, in, out);
       }
     });
   });

@@ -1,7 +1,7 @@
 #pragma once
 
 /// The product with a transform before and after it, each on data that is in the cache anyway: H_in
-/// as the tokens are packed, H_out on finished tiles. See reflect_gemm in backend.hpp.
+/// as the tokens are packed, H_out on finished tiles. See multiply_reflected in backend.hpp.
 
 #include <ether/backends/eigen/gemm.hpp>
 
@@ -31,9 +31,9 @@ struct ReflectTiles {
 
 /// y = (x H_in) w^T H_out + bias, see backend.hpp.
 template <class P, class S, class T>
-void reflect_gemm(EigenContext& ctx, const Reflection<P>& h_in, MatrixView<const S> x,
-                  MatrixView<const S> w, const Reflection<P>& h_out, MatrixView<const S> bias,
-                  MatrixView<T> y) {
+void multiply_reflected(EigenContext& ctx, const Reflection<P>& h_in, MatrixView<const S> x,
+                        MatrixView<const S> w, const Reflection<P>& h_out, MatrixView<const S> bias,
+                        MatrixView<T> y) {
   if (y.empty()) return;
   EigenContext::Frame frame(ctx);
   MatrixView<P> s;
@@ -44,9 +44,9 @@ void reflect_gemm(EigenContext& ctx, const Reflection<P>& h_in, MatrixView<const
   const MatrixView<const S> add{bias.data, bias.rows == 0 ? 0 : y.rows, y.cols, 0};
   const ReflectTiles<P, T, S> finish{h_out, s, y, add};
 
-  if (x.rows > few_rows) {
+  if (x.rows > few_rows<S>) {
     const auto product = [&](const auto& finish_tile) {
-      gemm_blocked<Eigen::RowMajor>(ctx, h_in, x, w, s, false, Widen(), finish_tile);
+      gemm_blocked<true>(ctx, h_in, x, w, s, false, NoVisit(), finish_tile);
     };
     if (gemm_columns<P>(s.cols, finish.block_size) != 0) return product(finish);
     product(Keep());

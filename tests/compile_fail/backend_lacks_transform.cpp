@@ -1,0 +1,15 @@
+// expect: ether: the backend lacks transform(ctx, h_in, h_out, in, out)
+#include <ether/ether.hpp>
+
+struct Backend : ether::EigenBackend<float> {
+  using FusedWith = void;
+#ifndef ETHER_COMPILE_OK
+  static void transform() = delete;  // hides the one inherited
+#endif
+};
+
+void use(Backend::Context& ctx, const float* w, const ether::Adapter<float>& adapter,
+         ether::MatrixView<const float> x, ether::MatrixView<float> y) {
+  const ether::EtherLinear<Backend> layer(ctx, {w, 8, 4}, adapter);
+  layer.forward(ctx, x, y);
+}
