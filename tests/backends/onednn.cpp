@@ -1,0 +1,15 @@
+#include <ether/backends/onednn.hpp>
+
+#include "support/compare.hpp"
+
+namespace test {
+template <>
+struct ProductOperand<ether::OneDnnBackend<Eigen::bfloat16>> {  // z is rounded, s is not
+  using type = Eigen::bfloat16;
+};
+}  // namespace test
+
+#include "conformance.hpp"
+
+ETHER_CONFORMANCE(ether::OneDnnBackend<float>, "onednn_float")
+ETHER_CONFORMANCE(ether::OneDnnBackend<Eigen::bfloat16>, "onednn_bfloat16")
