@@ -60,7 +60,7 @@ using reflect_as = decltype(B::reflect(A::ctx(), A::h(), A::template view<const 
 template <class B, class A = Probe<B>, class S = typename A::S, class I = typename A::I>
 using reflect_t =
     std::void_t<reflect_as<B, S, S, S>, reflect_as<B, S, I, I>, reflect_as<B, I, S, S>,
-                reflect_as<B, I, S, I>, reflect_as<B, I, I, I>>;
+                reflect_as<B, I, S, I>, reflect_as<B, I, I, S>, reflect_as<B, I, I, I>>;
 template <class B, class In, class Out, class A = Probe<B>>
 using transform_as = decltype(B::transform(A::ctx(), A::h(), A::h(), A::template view<const In>(),
                                            A::template view<Out>()));
@@ -97,11 +97,13 @@ struct has_member<Member, T, std::void_t<Member<T>>> : std::true_type {};
 template <template <class...> class Member, class T>
 inline constexpr bool has = has_member<Member, T>::value;
 
-/// Defines Trait<T>: whether class T has a member called `member`, whatever it is. Such a name is
-/// ambiguous in a class that derives from T and from another class that has it too.
+/// Defines Trait<T>: whether class T, unless it is final, has a member called `member`, whatever it is.
+/// Such a name is ambiguous in a class that derives from T and from another class that has it too.
 #define ETHER_NAMES_MEMBER(Trait, member)                               \
+  template <class T, bool Final = std::is_final_v<T>>                   \
+  struct Trait : std::false_type {};                                    \
   template <class T>                                                    \
-  struct Trait {                                                        \
+  struct Trait<T, false> {                                              \
     struct Other {                                                      \
       int member;                                                       \
     };                                                                  \

@@ -10,8 +10,8 @@
 ///   w.slice_rows(first, count)             optional, for layout row_chunk with several blocks:
 ///                                          a Weight of those output rows
 ///   w.dense()                              optional, for merge and unmerge: the matrix (out, in), as
-///                                          a MatrixView<const Scalar> or what converts to one and
-///                                          keeps the memory
+///                                          a MatrixView<const Scalar>, a reference to a matrix, or
+///                                          a matrix of its own that is made for the call
 ///   w.multiply_reflected(ctx, h_in, x, h_out, bias, y)   optional, instead of reflect, multiply,
 ///                                          reflect: y = (x H_in) W^T H_out + bias, y of Scalar or
 ///                                          Intermediate; h_in, h_out: Reflection<Parameter>, h_in
@@ -19,6 +19,7 @@
 ///   w.output_grad(ctx, h_in, x, h_out, grad_y, grad_z, grads)   optional: backend.hpp's, true where
 ///                                          it was done
 ///
+/// The names of the optional members are reserved: a private member of such a name does not compile.
 /// z, s, grad_s, grad_z are MatrixViews of Backend::Intermediate (float on the CPU, double for
 /// double). All must be safe to call from several threads at once, each with its own Context.
 
@@ -75,9 +76,8 @@ void multiply_composed(typename Backend::Context& ctx, const Weight& weight,
   else
     s = frame.template matrix<Intermediate>(y.rows, y.cols);
   weight.multiply(ctx, reflected<Backend>(ctx, frame, h_in, x), s);
-  if constexpr (std::is_same_v<T, typename Backend::Scalar>)
-    if (h_out.terms() != 0 || bias.rows != 0 || !std::is_same_v<T, Intermediate>)
-      Backend::reflect(ctx, h_out, MatrixView<const Intermediate>(s), y, bias);
+  if (h_out.terms() != 0 || bias.rows != 0 || !std::is_same_v<T, Intermediate>)
+    Backend::reflect(ctx, h_out, MatrixView<const Intermediate>(s), y, bias);
 }
 
 }  // namespace detail
@@ -223,10 +223,13 @@ namespace detail {
 /// Whether dense() shows memory that is there anyway, not a copy made for the call.
 template <class Weight, class Backend>
 constexpr bool shows_dense() {
-  if constexpr (has<WeightProbe<Weight, Backend>::template dense_t, Weight>)
-    return !is_owner<std::decay_t<decltype(std::declval<const Weight&>().dense())>>::value;
-  else
+  if constexpr (has<WeightProbe<Weight, Backend>::template dense_t, Weight>) {
+    using Dense = decltype(std::declval<const Weight&>().dense());
+    return std::is_reference_v<Dense> ||
+           std::is_same_v<std::decay_t<Dense>, MatrixView<const typename Backend::Scalar>>;
+  } else {
     return false;
+  }
 }
 
 /// The weight itself, if the adapter fits it. Throws shape_error for another shape, parameter_error

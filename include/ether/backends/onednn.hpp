@@ -133,10 +133,9 @@ class PackedWeight {
   using H = Reflection<float>;
   using Matrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-  /// Copies w (out, in). Throws shape_error; onednn_error where oneDNN has no product of Scalar on
-  /// this processor.
-  PackedWeight(Context& ctx, MatrixView<const Scalar> w)
-      : packed_((detail::check_shape("the weight", w, w.rows, w.cols, "(out, in)"), ctx), w) {}
+  /// Copies w (out, in). Throws shape_error, and onednn_error where oneDNN has no fast product of Scalar
+  /// on this processor.
+  PackedWeight(Context& ctx, MatrixView<const Scalar> w) : packed_(ctx, checked(w)) {}
 
   Index out_features() const { return packed_.rows(); }
   Index in_features() const { return packed_.cols(); }
@@ -158,15 +157,24 @@ class PackedWeight {
         });
   }
 
-  /// W itself, unpacked bit for bit into memory of its own.
+  /// W itself, unpacked bit for bit into memory of its own: merge allocates it at each call.
   Matrix dense() const {
     Matrix w(out_features(), in_features());
-    Context ctx;
+    Context ctx(1);
     packed_.unpack(ctx, MatrixView<Scalar>(w));
     return w;
   }
 
  private:
+  static MatrixView<const Scalar> checked(MatrixView<const Scalar> w) {
+    detail::check_shape("the weight", w, w.rows, w.cols, "(out, in)");
+    if (!Backend::is_accelerated())
+      detail::fail<onednn_error>("oneDNN has no fast product of ", Backend::name,
+                                 " on this processor, so that the weight (", w.rows, ", ", w.cols,
+                                 ") cannot be packed for it; use a DenseWeight");
+    return w;
+  }
+
   void multiply(Context& ctx, MatrixView<const float> a, bool transpose,
                 MatrixView<float> c) const {
     typename Context::Frame frame(ctx);

@@ -65,6 +65,8 @@ EIGEN_ALWAYS_INLINE Vector<float, L> to_float(const Vector<Stored<T>, L>& from) 
 #endif
 #if defined(__F16C__)
     if constexpr (L == 8) return bit_cast<Floats>(_mm256_cvtph_ps(bit_cast<__m128i>(from)));
+#endif
+#if defined(__F16C__) && defined(__x86_64__)
     if constexpr (L == 4)
       return bit_cast<Floats>(_mm_cvtph_ps(_mm_cvtsi64_si128(bit_cast<std::int64_t>(from))));
 #endif
@@ -95,6 +97,8 @@ EIGEN_ALWAYS_INLINE Vector<Stored<T>, L> from_float(const Vector<float, L>& from
 #if defined(__F16C__)
     if constexpr (L == 8)
       return bit_cast<To>(_mm256_cvtps_ph(bit_cast<__m256>(from), _MM_FROUND_TO_NEAREST_INT));
+#endif
+#if defined(__F16C__) && defined(__x86_64__)
     if constexpr (L == 4)
       return bit_cast<To>(
           _mm_cvtsi128_si64(_mm_cvtps_ph(bit_cast<__m128>(from), _MM_FROUND_TO_NEAREST_INT)));
@@ -155,8 +159,9 @@ template <class T, class P>
 EIGEN_ALWAYS_INLINE Vector<Stored<T>, lanes<P>> from_packet(const Packet<P>& value) {
   constexpr Index L = lanes<P>;
   if constexpr (L == 1) {
-    return from_float<T, L>(Vector<float, L>{
-        static_cast<float>(sizeof(T) == 2 && sizeof(P) == 8 ? round_to_odd(value) : value)});
+    P exact = value;
+    if constexpr (std::is_same_v<P, double> && sizeof(T) == 2) exact = round_to_odd(exact);
+    return from_float<T, L>(Vector<float, L>{static_cast<float>(exact)});
   } else if constexpr (std::is_same_v<P, float>) {
     return from_float<T, L>(bit_cast<Vector<float, L>>(value));
   } else {

@@ -121,6 +121,8 @@ EIGEN_ALWAYS_INLINE void prefetch(const T* from, Index offset) {
 // float), 16-bit types else in pieces that overlap, put together in a register, and others one by one.
 // Nothing beyond them is read or written.
 
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ether: needs a little-endian processor");
+
 /// 1 to 3 elements of 16 bits as one number, the first lowest; the rest is 0.
 inline std::uint64_t load_few(const std::uint16_t* from, Index count) {
   const auto at = [&](Index i) { return std::uint64_t{from[i]} << 16 * i; };

@@ -163,7 +163,7 @@ void multiply_rows(MatrixView<const B> tile, const P* packed, Index tokens, bool
   for (Index j = 0; j < tile.rows; j += kernel_columns) {
     for (int i = 0; i < kernel_columns; ++i)
       for (Index k = 0; k < tile.cols; k += line_of<B>)
-        prefetch(tile.row(j + i), kernel_columns * tile.stride + k);
+        prefetch(tile.data, (j + i + kernel_columns) * tile.stride + k);
     RowsOfB<P> b;
     for (int i = 0; i < kernel_columns; ++i) {
       const B* const row = tile.row(std::min(j + i, tile.rows - 1));  // the last one again

@@ -108,7 +108,11 @@ void reflect_grad(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
 template <class P, class A, class B>
 void reflect_grad(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> t,
                   MatrixView<const B> r, MatrixView<P> grads) {
-  h.terms() == 1 ? reflect_grad<1>(ctx, h, t, r, grads) : reflect_grad<2>(ctx, h, t, r, grads);
+  if (t.rows == 0) return;
+  if (h.terms() == 1)
+    reflect_grad<1>(ctx, h, t, r, grads);
+  else
+    reflect_grad<2>(ctx, h, t, r, grads);
 }
 
 }  // namespace ether::detail

@@ -87,11 +87,20 @@ class PackedMatrix {
     }
   }
 
+  dnnl::memory::desc transposed(const dnnl::memory::desc& desc) const {
+    try {
+      return desc.permute_axes({1, 0});
+    } catch (const dnnl::error& e) {
+      fail<onednn_error>("oneDNN cannot transpose the layout of a weight (", rows(), ", ", cols(),
+                         "): ", dnnl_status2str(e.status));
+    }
+  }
+
   const Layout& for_plain(OneDnnContext& ctx) const {
     std::call_once(shared_->for_plain_made, [&] {
       Layout made = make_layout(ctx, rows(), cols());
-      reorder(ctx, shared_->for_transpose.desc.permute_axes({1, 0}),
-              shared_->for_transpose.bytes.get(), made.desc, made.bytes.get());
+      reorder(ctx, transposed(shared_->for_transpose.desc), shared_->for_transpose.bytes.get(),
+              made.desc, made.bytes.get());
       shared_->for_plain = std::move(made);
     });
     return shared_->for_plain;
