@@ -3,6 +3,7 @@
 #include <benchmark/benchmark.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace bench {
@@ -16,6 +17,15 @@ inline bool initialize(int argc, char** argv, std::vector<std::string> defaults)
   int count = static_cast<int>(arguments.size());
   benchmark::Initialize(&count, arguments.data());
   return !benchmark::ReportUnrecognizedArguments(count, arguments.data());
+}
+
+/// Adds a benchmark of milliseconds of real time, of which only the aggregates are shown.
+template <class F>
+void add(const std::string& name, F&& f) {
+  benchmark::RegisterBenchmark(name.c_str(), std::forward<F>(f))
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime()
+      ->DisplayAggregatesOnly(true);
 }
 
 }  // namespace bench

@@ -171,13 +171,7 @@ const Adapted merges[] = {
     {Variant::ether_plus, Sides::input, 1}, {Variant::ether_plus, Sides::output, 1},
     {Variant::ether_plus, Sides::both, 1},  {Variant::ether_plus, Sides::both, 32}};
 
-template <class F>
-void add(const std::string& name, F&& f) {
-  benchmark::RegisterBenchmark(name.c_str(), std::forward<F>(f))
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime()
-      ->DisplayAggregatesOnly(true);
-}
+using bench::add;
 
 void add_all() {
   using bf16 = Eigen::bfloat16;

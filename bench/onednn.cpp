@@ -112,12 +112,9 @@ void forward(benchmark::State& state, Index tokens, const Weight& weight,
 std::vector<std::pair<std::string, std::string>> ratios;
 
 template <class F>
-void add(const std::string& name, F f, const std::string& base = "") {
-  benchmark::RegisterBenchmark(name.c_str(), f)
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime()
-      ->DisplayAggregatesOnly(true);
-  if (!base.empty()) ratios.emplace_back(name, base);
+void add(const std::string& name, F f, const std::string& base) {
+  bench::add(name, f);
+  ratios.emplace_back(name, base);
 }
 
 template <class T>
@@ -128,8 +125,8 @@ void add_all() {
   const auto both = bench::ether_config(Variant::ether_plus, Sides::both, 32);
   for (Index tokens : token_counts) {
     const std::string end = std::string("/") + type_name<T>() + "/tokens:" + std::to_string(tokens);
-    add("bare/as_it_lies" + end, [=](auto& state) { bare<T>(state, tokens, false); });
-    add("bare/reordered" + end, [=](auto& state) { bare<T>(state, tokens, true); });
+    bench::add("bare/as_it_lies" + end, [=](auto& state) { bare<T>(state, tokens, false); });
+    bench::add("bare/reordered" + end, [=](auto& state) { bare<T>(state, tokens, true); });
     add(
         "eigen/frozen" + end,
         [=](auto& state) {
@@ -168,7 +165,7 @@ int main(int argc, char** argv) {
                          {"--benchmark_repetitions=11", "--benchmark_min_time=0.05",
                           "--benchmark_enable_random_interleaving=true"}))
     return 2;
-  add_all<float>();
+  if (Backend<float>::is_accelerated()) add_all<float>();
   if (Backend<Eigen::bfloat16>::is_accelerated()) add_all<Eigen::bfloat16>();
   bench::RatioReporter reporter(
       "W (4096, 4096), " + std::to_string(ether::EigenContext().threads()) + " threads", ratios);

@@ -44,6 +44,12 @@ struct GemmCase {
   bool input, output, bias;
 };
 
+/// EigenBackend without its fused operations.
+template <class S>
+struct Composed : ether::EigenBackend<S> {
+  using FusedWith = void;
+};
+
 /// y (tokens, out) = (x H_in) w^T H_out + bias on either side of the products' thresholds, rows
 /// apart, for any threads. T: the type of y, that of x or float.
 template <class S, class T>
@@ -89,6 +95,14 @@ void check_multiply_reflected(const GemmCase& c) {
   const MatrixOf<T> first = y.host();
   run(three);
   CHECK(test::bit_difference<T>(y.const_view(), first) == "");
+
+  // The same out of three operations.
+  test::DeviceMatrix<Backend, T> composed(ctx, c.tokens, c.out, 2);
+  const ether::DenseWeight<Composed<S>> weight(w.const_view());
+  const MatrixView<const S> added = c.bias ? MatrixView<const S>(bias) : MatrixView<const S>{};
+  weight.multiply_reflected(ctx, h_in, x.const_view(), h_out, added, composed.view());
+  CHECK(test::difference(composed.values(), expected, allowed) == "");
+  CHECK(composed.surround_untouched());
 }
 
 }  // namespace

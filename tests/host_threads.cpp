@@ -26,7 +26,7 @@ struct Problem {
                   x = test::random_matrix<float>(tokens, in, 2),
                   g = test::random_matrix<float>(tokens, out, 3);
 
-  /// y, grad_x and W', below one another as far as they fit: all that a Context takes part in.
+  /// y, grad_x and W' of a layer whose Context has this many threads.
   std::array<MatrixOf<float>, 3> run(int threads) const {
     ether::EigenContext ctx(threads);
     const auto adapter = test::random_adapter<float>(config, out, in, 4);

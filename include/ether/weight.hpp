@@ -77,7 +77,8 @@ void multiply_composed(typename Backend::Context& ctx, const Weight& weight,
     s = frame.template matrix<Intermediate>(y.rows, y.cols);
   weight.multiply(ctx, reflected<Backend>(ctx, frame, h_in, x), s);
   if (h_out.terms() != 0 || bias.rows != 0 || !std::is_same_v<T, Intermediate>)
-    Backend::reflect(ctx, h_out, MatrixView<const Intermediate>(s), y, bias);
+    Backend::reflect(ctx, h_out, MatrixView<const Intermediate>(s), y,
+                     MatrixView<const typename Backend::Scalar>{bias.data, bias.rows, y.cols, 0});
 }
 
 }  // namespace detail
@@ -150,11 +151,11 @@ class DenseWeight {
 namespace detail {
 
 template <class Weight, class Backend>
-struct WeightProbe : Probe<Backend> {
-  using typename Probe<Backend>::S;
-  using typename Probe<Backend>::P;
-  using typename Probe<Backend>::I;
+struct WeightProbe {
   using A = Probe<Backend>;
+  using S = typename A::S;
+  using P = typename A::P;
+  using I = typename A::I;
 
   template <class W>
   using out_features_t = decltype(Index{std::declval<const W&>().out_features()});

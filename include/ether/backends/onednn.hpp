@@ -59,7 +59,7 @@ struct OneDnnBackend {
     const MatrixView<const T> z = operand(ctx, frame, a);
     if (!own_product(a.rows, transpose_b))
       return detail::onednn::matmul<T, float>(ctx, z, b, transpose_b, nullptr, c, accumulate);
-    if constexpr (!std::is_same_v<T, float>) {  // as rounded as oneDNN's
+    if constexpr (!std::is_same_v<T, float>) {  // rounded as for oneDNN's product
       const auto wide = frame.template matrix<float>(z.rows, z.cols);
       reflect(ctx, identity<float>(z.cols), z, wide, MatrixView<const float>{});
       a = wide;

@@ -2,7 +2,6 @@
 
 /// Element types of safetensors files, and weights of four of them as double.
 
-#include <ether/backends/eigen/context.hpp>
 #include <ether/simd/stream.hpp>
 
 #include <algorithm>

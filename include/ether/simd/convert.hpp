@@ -158,7 +158,12 @@ EIGEN_ALWAYS_INLINE Packet<P> to_packet(const Vector<Stored<T>, lanes<P>>& from)
 template <class T, class P>
 EIGEN_ALWAYS_INLINE Vector<Stored<T>, lanes<P>> from_packet(const Packet<P>& value) {
   constexpr Index L = lanes<P>;
-  if constexpr (L == 1) {
+  if constexpr (std::is_same_v<P, T>) {
+    if constexpr (L == 1)
+      return Vector<P, L>{value};
+    else
+      return bit_cast<Vector<P, L>>(value);
+  } else if constexpr (L == 1) {
     P exact = value;
     if constexpr (std::is_same_v<P, double> && sizeof(T) == 2) exact = round_to_odd(exact);
     return from_float<T, L>(Vector<float, L>{static_cast<float>(exact)});

@@ -6,6 +6,11 @@
 
 namespace ether::detail {
 
+inline constexpr std::size_t cache_line = 64;
+/// Elements of a cache line.
+template <class T>
+inline constexpr Index line_of = static_cast<Index>(cache_line / sizeof(T));
+
 /// Results beyond this do not fit a cache anyway and are best written past it.
 inline constexpr Index streaming_bytes = Index{32} << 20;
 
@@ -27,31 +32,6 @@ inline bool is_aligned(const void* to, std::size_t bytes) {
 }
 
 #if defined(__SSE2__)
-// A cache line that is in part stored as usual costs several times as much: parts of 16 bytes are
-// streamed where the whole is not aligned.
-EIGEN_ALWAYS_INLINE void stream_register(void* to, __m128i value) {
-  if (is_aligned(to, 16))
-    _mm_stream_si128(static_cast<__m128i*>(to), value);
-  else
-    _mm_storeu_si128(static_cast<__m128i*>(to), value);
-}
-#endif
-#if defined(__AVX2__)
-EIGEN_ALWAYS_INLINE void stream_register(void* to, __m256i value) {
-  if (is_aligned(to, 32)) return _mm256_stream_si256(static_cast<__m256i*>(to), value);
-  stream_register(to, _mm256_castsi256_si128(value));
-  stream_register(static_cast<__m128i*>(to) + 1, _mm256_extracti128_si256(value, 1));
-}
-#endif
-#if defined(__AVX512F__)
-EIGEN_ALWAYS_INLINE void stream_register(void* to, __m512i value) {
-  if (is_aligned(to, 64)) return _mm512_stream_si512(static_cast<__m512i*>(to), value);
-  stream_register(to, _mm512_castsi512_si256(value));
-  stream_register(static_cast<__m256i*>(to) + 1, _mm512_extracti64x4_epi64(value, 1));
-}
-#endif
-
-#if defined(__SSE2__)
 /// The bytes 16 Part to 16 Part + 15 of a vector.
 template <int Part, class V>
 EIGEN_ALWAYS_INLINE __m128i sixteen_bytes(const V& value) {
@@ -66,31 +46,35 @@ EIGEN_ALWAYS_INLINE __m128i sixteen_bytes(const V& value) {
   std::memcpy(&part, reinterpret_cast<const char*>(&value) + 16 * Part, 16);
   return part;
 }
-#endif
 
-/// A packet as what is stored of it, in a register.
-template <class T, class P>
-EIGEN_ALWAYS_INLINE auto stored_elements(const Packet<P>& value) {
-  if constexpr (!std::is_same_v<P, T>)
-    return from_packet<T, P>(value);
-  else if constexpr (lanes<P> > 1)
-    return bit_cast<Vector<P, lanes<P>>>(value);
-  else
-    return Vector<P, 1>{value};
+/// Stores the first `bytes` of a vector past the cache, 16 at a time; `to` is aligned to as many.
+template <class V>
+EIGEN_ALWAYS_INLINE void stream_pieces(void* to, const V& value, Index bytes) {
+  unroll<sizeof value / 16>([&](auto i) ETHER_INLINE_LAMBDA {
+    constexpr int at = decltype(i)::value;
+    if (16 * at < bytes) _mm_stream_si128(static_cast<__m128i*>(to) + at, sixteen_bytes<at>(value));
+  });
 }
+#endif
 
 /// store, past the cache where the machine can. finish_streaming must follow on the same thread.
 template <class P, class T>
 EIGEN_ALWAYS_INLINE void stream(T* to, const Packet<P>& value) {
-  const auto stored = stored_elements<T, P>(value);
+  const auto stored = from_packet<T, P>(value);
 #if defined(__AVX512F__)
-  if constexpr (sizeof stored == 64) return stream_register(to, bit_cast<__m512i>(stored));
+  if constexpr (sizeof stored == 64)
+    if (is_aligned(to, 64))
+      return _mm512_stream_si512(reinterpret_cast<__m512i*>(to), bit_cast<__m512i>(stored));
 #endif
 #if defined(__AVX2__)
-  if constexpr (sizeof stored == 32) return stream_register(to, bit_cast<__m256i>(stored));
+  if constexpr (sizeof stored == 32)
+    if (is_aligned(to, 32))
+      return _mm256_stream_si256(reinterpret_cast<__m256i*>(to), bit_cast<__m256i>(stored));
 #endif
 #if defined(__SSE2__)
-  if constexpr (sizeof stored == 16) return stream_register(to, bit_cast<__m128i>(stored));
+  // A cache line that is in part stored as usual costs several times as much.
+  if constexpr (sizeof stored >= 16)
+    if (is_aligned(to, 16)) return stream_pieces(to, stored, sizeof stored);
 #endif
 #if defined(__SSE2__) && defined(__x86_64__)
   if constexpr (sizeof stored == 8)
@@ -156,7 +140,8 @@ void store_short_tail(void* to, const Vector<std::uint16_t, L>& value, Index cou
   std::uint64_t low, high = 0;
   if constexpr (L == 8) {
     const auto both = bit_cast<Vector<std::uint64_t, 2>>(value);
-    low = both[0], high = both[1];
+    low = both[0];
+    high = both[1];
   } else {
     low = bit_cast<std::uint64_t>(value);
   }
@@ -236,15 +221,8 @@ template <class P, class T>
 EIGEN_ALWAYS_INLINE void stream_tail(T* to, const Packet<P>& value, Index count) {
 #if defined(__SSE2__)
   const Index bytes = count * static_cast<Index>(sizeof(T));
-  if (bytes % 16 == 0 && is_aligned(to, 16)) {
-    const auto stored = stored_elements<T, P>(value);
-    unroll<sizeof stored / 16>([&](auto i) ETHER_INLINE_LAMBDA {
-      constexpr int at = decltype(i)::value;
-      if (16 * at < bytes)
-        _mm_stream_si128(reinterpret_cast<__m128i*>(to) + at, sixteen_bytes<at>(stored));
-    });
-    return;
-  }
+  if (bytes % 16 == 0 && is_aligned(to, 16))
+    return stream_pieces(to, from_packet<T, P>(value), bytes);
 #endif
   store_tail<P>(to, value, count);
 }

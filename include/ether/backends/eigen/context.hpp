@@ -2,6 +2,7 @@
 
 /// Threads and workspace of the Eigen backend.
 
+#include <ether/simd/stream.hpp>
 #include <ether/workspace.hpp>
 
 #include <algorithm>
@@ -16,11 +17,6 @@
 namespace ether {
 
 namespace detail {
-
-inline constexpr std::size_t cache_line = 64;
-/// Elements of a cache line.
-template <class T>
-inline constexpr Index line_of = static_cast<Index>(cache_line / sizeof(T));
 
 struct AlignedDelete {
   void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{cache_line}); }

@@ -5,7 +5,7 @@
 /// Few rows of a (gemm_few.hpp): bound by reading b. More: the blocked product of this file. Its kernel
 /// multiplies panels of tokens, whose vectors it reads, with elements of b, which it broadcasts, so that
 /// b^T is used as it lies. Tiles depend on the shape alone, never on the number of threads, a tile of
-/// a 16-bit b is widened once for all tokens, and what comes before and after the product is done
+/// a 16-bit b is widened once for up to 256 tokens, and what comes before and after the product is done
 /// while its data is in the cache: see pack.hpp, multiply_reflected.hpp and output_grad.hpp.
 
 #include <ether/backends/eigen/gemm_few.hpp>
@@ -57,7 +57,7 @@ void multiply_panels(const P* panel, const ColumnsOfB& b, Index depth, bool accu
       });
     });
   };
-  constexpr int together = 4;  // steps for each test of the loop, a tenth of the instructions else
+  constexpr int together = 4;  // steps for each test of the loop, which is a tenth of a single step
   Index k = 0;
   for (; k + together <= depth; k += together)
     unroll<together>([&](auto i) ETHER_INLINE_LAMBDA { step(k + i); });
@@ -184,7 +184,8 @@ void multiply_rows(MatrixView<const B> tile, const P* packed, Index tokens, bool
 template <class P, class B>
 void multiply_columns(MatrixView<const B> tile, const P* packed, Index tokens, bool accumulate,
                       P* scratch, P* sums) {
-  // From one copy of kernel_columns columns to the next; a line more, lest all begin in one set of the cache.
+  // From one copy of kernel_columns columns to the next. One line more than it needs: at a distance of
+  // a power of two all copies would begin in one set of the cache.
   const Index group = kernel_columns * tile.rows + line_of<P>;
   const Index whole = tile.cols / kernel_columns * kernel_columns;
   P* const wide =
@@ -199,10 +200,13 @@ void multiply_columns(MatrixView<const B> tile, const P* packed, Index tokens, b
       convert<P>(tile.row(k), tile.cols, wide);
     P* to = scratch + k * kernel_columns;
     Index j = 0;
-    const auto copy = [&] { std::memcpy(to, row + j, kernel_columns * sizeof(P)); };
-    for (; j + 4 * kernel_columns <= whole;)
-      unroll<4>([&](auto) { copy(), j += kernel_columns, to += group; });
-    for (; j < whole; j += kernel_columns, to += group) copy();
+    const auto copy = [&] {
+      std::memcpy(to, row + j, kernel_columns * sizeof(P));
+      j += kernel_columns;
+      to += group;
+    };
+    while (j + 4 * kernel_columns <= whole) unroll<4>([&](auto) { copy(); });
+    while (j < whole) copy();
     if (whole != tile.cols)
       std::fill_n(std::copy_n(row + whole, tile.cols - whole, to),
                   whole + kernel_columns - tile.cols, P(0));
@@ -221,7 +225,7 @@ void gemm_blocked(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
   const Index depth = a.cols, width = gemm_columns<P>(c.cols, finish.block_size);
   const Index tasks = (c.cols + width - 1) / width;
   const Index token_step = token_tile<P>(a.rows);
-  // No less than for fewer tokens, so that those find workspace enough.
+  // As for the most tokens in one tile: a later call with fewer tokens then finds workspace enough.
   const Index room = std::min(most_tokens, round_up(a.rows, panel_tokens<P>));
 
   EigenContext::Frame frame(ctx);

@@ -80,10 +80,13 @@ void gemm_project(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> 
     };
     for (Index r = 0; r < tile.rows;) {
       const Index left = std::min(tile.rows - r, h.block_size - (k + r) % h.block_size);
-      if (left >= 4)
-        rows_from(std::integral_constant<int, 4>{}, r), r += 4;
-      else
-        rows_from(std::integral_constant<int, 1>{}, r), r += 1;
+      if (left >= 4) {
+        rows_from(std::integral_constant<int, 4>{}, r);
+        r += 4;
+      } else {
+        rows_from(std::integral_constant<int, 1>{}, r);
+        r += 1;
+      }
     }
   };
   if (c.empty())

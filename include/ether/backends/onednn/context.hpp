@@ -58,7 +58,7 @@ class ThreadCount {
   int before_;
 };
 
-/// A product of one shape, ready to be executed but for the addresses.
+/// A product of one shape. It can be executed as soon as it is given addresses.
 struct Plan {
   dnnl::matmul primitive;
   dnnl::memory a, b, bias, c, scratchpad;

@@ -42,7 +42,7 @@ inline dnnl::memory::desc layout(Index rows, Index cols, Index row_stride, Index
 /// it for this k and n.
 enum class Factor { plain, transposed, packed };
 
-/// All of a product but the addresses. No matrix has gaps.
+/// A product without its addresses. No matrix has gaps.
 struct Problem {
   Index m, n, k;
   DataType in, out;  // of a, b and bias; of c
@@ -109,8 +109,8 @@ inline Plan make_plan(const dnnl::engine& engine, const Problem& p,
 
 /// The plan of a problem, made once. OpenMP is set to ctx.team() threads.
 inline Plan& plan_for(OneDnnContext& ctx, const Problem& p, const dnnl::memory::desc* packed) {
-  // A plan takes 25 to 80 KiB, mostly code compiled for its m, and there are as many m as there are
-  // token counts; making one takes 0.3 ms.
+  // A plan takes 25 to 80 KiB, most of it code that oneDNN compiles for this number of tokens, and
+  // 0.3 ms to make. A server meets many numbers of tokens, so their plans are bounded.
   constexpr std::size_t most_plans = 1024;
   auto& plans = ctx.plans();
   const Key key = p.key(ctx.team());
