@@ -21,7 +21,7 @@ inline bool initialize(int argc, char** argv, std::vector<std::string> defaults)
 
 /// Adds a benchmark of milliseconds of real time, of which only the aggregates are shown.
 template <class F>
-void add(const std::string& name, F&& f) {
+void add_benchmark(const std::string& name, F&& f) {
   benchmark::RegisterBenchmark(name.c_str(), std::forward<F>(f))
       ->Unit(benchmark::kMillisecond)
       ->UseRealTime()

@@ -171,38 +171,38 @@ const Adapted merges[] = {
     {Variant::ether_plus, Sides::input, 1}, {Variant::ether_plus, Sides::output, 1},
     {Variant::ether_plus, Sides::both, 1},  {Variant::ether_plus, Sides::both, 32}};
 
-using bench::add;
-
 void add_all() {
   using bf16 = Eigen::bfloat16;
-  add("read_w", read_w<float>);
-  add("copy_w", copy_w<float>);
+  bench::add_benchmark("read_w", read_w<float>);
+  bench::add_benchmark("copy_w", copy_w<float>);
   for (Index tokens : {1, 4, 16, 128})
-    add("product/float" + tokens_name(tokens),
-        [=](auto& state) { product<float>(state, tokens, false); });
+    bench::add_benchmark("product/float" + tokens_name(tokens),
+                         [=](auto& state) { product<float>(state, tokens, false); });
   for (Index tokens : {1, 128}) {
-    add("product/bfloat16" + tokens_name(tokens),
-        [=](auto& state) { product<bf16>(state, tokens, false); });
-    add("product/half" + tokens_name(tokens),
-        [=](auto& state) { product<Eigen::half>(state, tokens, false); });
+    bench::add_benchmark("product/bfloat16" + tokens_name(tokens),
+                         [=](auto& state) { product<bf16>(state, tokens, false); });
+    bench::add_benchmark("product/half" + tokens_name(tokens),
+                         [=](auto& state) { product<Eigen::half>(state, tokens, false); });
   }
-  add("product_transposed/float/tokens:128", [](auto& s) { product<float>(s, 128, true); });
-  add("eigen_product/float/tokens:128", eigen_product);
+  bench::add_benchmark("product_transposed/float/tokens:128",
+                       [](auto& s) { product<float>(s, 128, true); });
+  bench::add_benchmark("eigen_product/float/tokens:128", eigen_product);
   for (const Adapted& a : {ether_input, ether_plus_n1, ether_plus_n32}) {
     for (Index tokens : {1, 128})
-      add("forward/" + a.name() + tokens_name(tokens),
-          [=](auto& state) { layer(state, Operation::forward, a, tokens); });
-    add("backward/" + a.name() + tokens_name(128),
-        [=](auto& state) { layer(state, Operation::backward, a, 128); });
+      bench::add_benchmark("forward/" + a.name() + tokens_name(tokens),
+                           [=](auto& state) { layer(state, Operation::forward, a, tokens); });
+    bench::add_benchmark("backward/" + a.name() + tokens_name(128),
+                         [=](auto& state) { layer(state, Operation::backward, a, 128); });
   }
   for (const Adapted& a : {ether_plus_n1, ether_plus_n32}) {
-    add("forward/" + a.name() + "/s_kept" + tokens_name(128),
-        [=](auto& state) { layer(state, Operation::forward, a, 128, true); });
-    add("backward/" + a.name() + "/s_kept" + tokens_name(128),
-        [=](auto& state) { layer(state, Operation::backward, a, 128, true); });
+    bench::add_benchmark("forward/" + a.name() + "/s_kept" + tokens_name(128),
+                         [=](auto& state) { layer(state, Operation::forward, a, 128, true); });
+    bench::add_benchmark("backward/" + a.name() + "/s_kept" + tokens_name(128),
+                         [=](auto& state) { layer(state, Operation::backward, a, 128, true); });
   }
   for (const Adapted& a : merges)
-    add("merge/" + a.name(), [=](auto& state) { layer(state, Operation::merge, a, 1); });
+    bench::add_benchmark("merge/" + a.name(),
+                         [=](auto& state) { layer(state, Operation::merge, a, 1); });
 }
 
 std::vector<std::pair<std::string, std::string>> ratios() {

@@ -113,7 +113,7 @@ std::vector<std::pair<std::string, std::string>> ratios;
 
 template <class F>
 void add(const std::string& name, F f, const std::string& base) {
-  bench::add(name, f);
+  bench::add_benchmark(name, f);
   ratios.emplace_back(name, base);
 }
 
@@ -125,8 +125,10 @@ void add_all() {
   const auto both = bench::ether_config(Variant::ether_plus, Sides::both, 32);
   for (Index tokens : token_counts) {
     const std::string end = std::string("/") + type_name<T>() + "/tokens:" + std::to_string(tokens);
-    bench::add("bare/as_it_lies" + end, [=](auto& state) { bare<T>(state, tokens, false); });
-    bench::add("bare/reordered" + end, [=](auto& state) { bare<T>(state, tokens, true); });
+    bench::add_benchmark("bare/as_it_lies" + end,
+                         [=](auto& state) { bare<T>(state, tokens, false); });
+    bench::add_benchmark("bare/reordered" + end,
+                         [=](auto& state) { bare<T>(state, tokens, true); });
     add(
         "eigen/frozen" + end,
         [=](auto& state) {
