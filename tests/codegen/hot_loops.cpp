@@ -25,21 +25,19 @@ using H = Reflection<float>;
   template void reflect_rows<Terms, Place::streamed, float, T, T, T>(EigenContext&, const H&,      \
                                                                      In<T>, MatrixView<T>, In<T>);
 
-// out = H_out in H_in, past the cache.
-#define ETHER_MERGE(T, Terms)                                                 \
-  template void transform_panels<Terms, Terms, Place::streamed, float, T, T>( \
-      EigenContext&, const H&, const H&, In<T>, MatrixView<T>);
+// out = H_out in H_in, past the cache, for any number of terms.
+#define ETHER_MERGE(T)                                                                            \
+  template void transform_panels<Place::streamed, float, T, T>(EigenContext&, const H&, const H&, \
+                                                               In<T>, MatrixView<T>);
 
 #define ETHER_HOT_LOOPS(T) \
   ETHER_ONE_TOKEN(T)       \
   ETHER_ROWS(T, 1)         \
   ETHER_ROWS(T, 2)         \
-  ETHER_MERGE(T, 1)        \
-  ETHER_MERGE(T, 2)
+  ETHER_MERGE(T)
 
 ETHER_ONE_TOKEN(float)
-ETHER_MERGE(float, 1)
-ETHER_MERGE(float, 2)
+ETHER_MERGE(float)
 ETHER_HOT_LOOPS(Eigen::bfloat16)
 ETHER_HOT_LOOPS(Eigen::half)
 

@@ -120,10 +120,13 @@ class CheckpointRewrite {
     const MatrixView<const T> from{reinterpret_cast<const T*>(weight.from.data()),
                                    static_cast<Index>(shape[0]), static_cast<Index>(shape[1])};
     bool finite = true;
-    transform.run_stored(ctx, task.first, task.count, from, [&](Index row, MatrixView<T> panel) {
-      for (Index r = 0; r < panel.rows; ++r)
-        finite = detail::add_change(from.row(row + r), panel.row(r), from.cols, change) && finite;
-      if (write) write_rows(task, row, panel.data, panel.rows * panel.cols * Index(sizeof(T)));
+    const auto rows_of = [&](Index row, MatrixView<T> panel) {
+      return from.middle_rows(row, panel.rows);
+    };
+    transform.run<T>(ctx, task.first, task.count, rows_of, [&](Index row, auto results) {
+      for (Index r = 0; r < results.rows; ++r)
+        finite = detail::add_change(from.row(row + r), results.row(r), from.cols, change) && finite;
+      if (write) write_rows(task, row, results.data, results.rows * from.cols * Index(sizeof(T)));
     });
     return finite;
   }
@@ -136,15 +139,17 @@ class CheckpointRewrite {
     const Index from_bytes = cols * bit_size(from) / 8, to_bytes = cols * bit_size(to) / 8;
     std::vector<double> before(static_cast<std::size_t>(cols)), after(before);
     std::vector<std::byte> bytes;
-    const auto read = [&](Index row, MatrixView<double> panel) {
+    const auto rows_of = [&](Index row, MatrixView<double> panel) {
       detail::widen(from, tensor.data() + row * from_bytes, panel.rows * cols, panel.data);
+      return MatrixView<const double>(panel);
     };
-    transform.run(ctx, task.first, task.count, read, [&](Index row, MatrixView<double> panel) {
-      bytes.resize(static_cast<std::size_t>(panel.rows * to_bytes));
-      for (Index r = 0; r < panel.rows; ++r)
-        change += detail::round_row(from, tensor.data() + (row + r) * from_bytes, to, panel.row(r),
-                                    cols, before.data(), after.data(), bytes.data() + r * to_bytes);
-      if (write) write_rows(task, row, bytes.data(), panel.rows * to_bytes);
+    transform.run<double>(ctx, task.first, task.count, rows_of, [&](Index row, auto results) {
+      bytes.resize(static_cast<std::size_t>(results.rows * to_bytes));
+      for (Index r = 0; r < results.rows; ++r)
+        change +=
+            detail::round_row(from, tensor.data() + (row + r) * from_bytes, to, results.row(r),
+                              cols, before.data(), after.data(), bytes.data() + r * to_bytes);
+      if (write) write_rows(task, row, bytes.data(), results.rows * to_bytes);
     });
   }
 

@@ -11,8 +11,9 @@ inline constexpr std::size_t cache_line = 64;
 template <class T>
 inline constexpr Index line_of = static_cast<Index>(cache_line / sizeof(T));
 
-/// Results beyond this do not fit a cache anyway and are best written past it.
-inline constexpr Index streaming_bytes = Index{32} << 20;
+/// Results beyond this, with what they are made of, do not fit the last cache (32 MiB and up, shared)
+/// and are best written past it.
+inline constexpr Index streaming_bytes = Index{16} << 20;
 
 /// Whether to write `out` past the cache: it is large, is not `in`, and its rows and their blocks are
 /// aligned to 16 bytes, as malloc's memory is.

@@ -34,22 +34,21 @@ void combine_rows(const T* const* rows, const P* factors, Index cols, P* sums, I
     }
 }
 
-/// sums (Terms, cols) = unit (Terms, height) times the matrix whose row r is row(r). row(r) is
-/// called once for each r, in ascending order; four results are in use at a time.
-template <int Terms, class P, class Row>
-void project_rows(Row&& row, MatrixView<const P> unit, MatrixView<P> sums) {
+/// sums (Terms, cols) (+)= unit (Terms, height) rows (height, cols).
+template <int Terms, class P, class A>
+void project_rows(MatrixView<const A> rows, MatrixView<const P> unit, MatrixView<P> sums,
+                  bool accumulate) {
   P factors[Terms * 4];
   Index r = 0;
-  for (; r + 4 <= unit.cols; r += 4) {
-    const auto r0 = row(r), r1 = row(r + 1), r2 = row(r + 2), r3 = row(r + 3);
-    const decltype(r0) rows[4] = {r0, r1, r2, r3};
+  for (; r + 4 <= rows.rows; r += 4) {
+    const A* const four[4] = {rows.row(r), rows.row(r + 1), rows.row(r + 2), rows.row(r + 3)};
     for (Index k = 0; k < Terms; ++k) std::copy_n(unit.row(k) + r, 4, factors + k * 4);
-    combine_rows<Terms, 4>(rows, factors, sums.cols, sums.data, sums.stride, r != 0);
+    combine_rows<Terms, 4>(four, factors, sums.cols, sums.data, sums.stride, accumulate || r != 0);
   }
-  for (; r < unit.cols; ++r) {
-    const auto rows = row(r);
+  for (; r < rows.rows; ++r) {
+    const A* const row = rows.row(r);
     for (Index k = 0; k < Terms; ++k) factors[k] = unit(k, r);
-    combine_rows<Terms, 1>(&rows, factors, sums.cols, sums.data, sums.stride, r != 0);
+    combine_rows<Terms, 1>(&row, factors, sums.cols, sums.data, sums.stride, accumulate || r != 0);
   }
 }
 

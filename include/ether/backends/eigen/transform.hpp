@@ -1,79 +1,126 @@
 #pragma once
 
-/// A weight transformed on the CPU: both sides at once on its rows, or either alone.
+/// A weight transformed on the CPU, both sides at once on its rows: out = H_out in H_in, in two
+/// passes. Column sums commute with the row operation, ŵ^T (W H_in) = (ŵ^T W) H_in, so that the first
+/// pass need not transform the rows that it sums:
+///
+///     sums_k = (ŵ_k^T in_block) H_in                  column_sums, for each block of rows
+///     out_r  = in_r H_in + sum_k c_k ŵ_k[r] sums_k    transform_rows
+///
+/// All accesses run along rows. EtherLinear::merge runs the passes on a matrix in memory, the merge
+/// on disk on rows that it reads. Where rows differ in H_in, layout row_chunk, the first pass gets
+/// them transformed.
 
 #include <ether/backends/eigen/combine_rows.hpp>
 #include <ether/backends/eigen/reflect.hpp>
 
 namespace ether::detail {
 
-/// out = H_out in H_in. Column sums commute with the row operation, ŵ^T (W H_in) = (ŵ^T W) H_in. So
-/// a first pass over a block of rows makes the sums, the row operation transforms them, and a
-/// second pass transforms each row and adds its share:
-///
-///     out_r = in_r H_in + sum_k c_k ŵ_k[r] (ŵ_k^T in) H_in
-///
-/// All accesses run along rows. Blocks are taken in panels that stay in the cache, so that the
+/// sums_k of neighbouring blocks of rows.
+template <class P>
+struct ColumnSums {
+  MatrixView<P> all;  // those of block b from row (b - first_block) * stride on
+  Index first_block = 0, stride = 0;
+  MatrixView<P> of_block(const Reflection<P>& h_out, Index b) const {
+    return all.middle_rows((b - first_block) * stride, h_out.terms());
+  }
+};
+
+/// The sums of the blocks in the rows from `first` to `end`, in the frame's memory. A task sums
+/// `chunk` rows of a block: a constant, so that results do not depend on the number of threads.
+/// rows_of(row, count, thread) gives rows of the weight, `piece` or fewer, as a MatrixView: before
+/// H_in or, where rows differ in that, after it.
+template <class P, class RowsOf>
+ColumnSums<P> column_sums(EigenContext& ctx, EigenContext::Frame& frame, const Reflection<P>& h_in,
+                          const Reflection<P>& h_out, Index first, Index end, Index chunk,
+                          Index piece, RowsOf&& rows_of) {
+  const Index cols = h_in.width(), height = h_out.block_size, terms = h_out.terms();
+  const Index blocks = (end - first) / height, chunks = (height + chunk - 1) / chunk;
+  const ColumnSums<P> sums{frame.matrix<P>(blocks * chunks * terms, cols), first / height,
+                           chunks * terms};
+
+  ctx.parallel_for(blocks * chunks, (end - first) * cols * terms, [&](Index task, int thread) {
+    const Index top = first + task / chunks * height, from = top + task % chunks * chunk;
+    const Index to = std::min(top + height, from + chunk);
+    const auto total = sums.all.middle_rows(task * terms, terms);
+    for (Index row = from; row < to; row += piece) {
+      const Index count = std::min(piece, to - row);
+      const auto rows = rows_of(row, count, thread);
+      const auto unit = h_out.unit.block(0, row, terms, count);
+      if (terms == 1)
+        project_rows<1>(rows, unit, total, row != from);
+      else
+        project_rows<2>(rows, unit, total, row != from);
+    }
+  });
+
+  ctx.parallel_for(blocks, blocks * chunks * cols * terms, [&](Index b, int) {
+    const auto total = sums.of_block(h_out, sums.first_block + b);
+    for (Index at = terms; at < sums.stride; ++at) {
+      P* const to = total.row(at % terms);
+      const P* const from = sums.all.row(b * sums.stride + at);
+      for (Index i = 0; i < cols; ++i) to[i] += from[i];
+    }
+    if (h_in.step == 0 && h_in.terms() != 0)
+      reflect_tile(h_in, MatrixView<const P>(total), total, MatrixView<const P>{});
+  });
+  return sums;
+}
+
+/// out = H_out in H_in for rows from `row` of the weight on, whose blocks `sums` has; the calling
+/// thread. Either side may be the identity, out may be in.
+template <Place Where, class P, class A, class B>
+void transform_rows(const Reflection<P>& h_in, const Reflection<P>& h_out,
+                    const ColumnSums<P>& sums, Index row, MatrixView<const A> in,
+                    MatrixView<B> out) {
+  for (Index r = 0, count; r < in.rows; r += count) {
+    const Index block = (row + r) / h_out.block_size;
+    count = std::min(in.rows - r, (block + 1) * h_out.block_size - (row + r));
+    const MatrixView<const P> given = sums.of_block(h_out, block);
+    const auto factor = [&, top = row + r](Index i, int k) {
+      return h_out.coefficient(k, block) * h_out.unit(k, top + i);
+    };
+    with_terms(h_in.terms(), [&](auto in_terms) {
+      with_terms(h_out.terms(), [&](auto out_terms) {
+        update_range<decltype(in_terms)::value, decltype(out_terms)::value, Where>(
+            h_in.from_row(row + r), 0, count, 0, h_in.blocks, in.middle_rows(r, count),
+            out.middle_rows(r, count), MatrixView<const A>{}, given, factor);
+      });
+    });
+  }
+}
+
+/// out = H_out in H_in for a matrix. Blocks are taken in panels that stay in the cache, so that the
 /// second pass finds them there: memory is read once, or twice where one block exceeds the cache.
-/// (Where rows differ in H_in, layout row_chunk, the first pass transforms them before summing.)
-template <int InTerms, int OutTerms, Place Where, class P, class A, class B>
+template <Place Where, class P, class A, class B>
 void transform_panels(EigenContext& ctx, const Reflection<P>& h_in, const Reflection<P>& h_out,
                       MatrixView<const A> in, MatrixView<B> out) {
-  constexpr Index panel_bytes = Index{8} << 20, chunk_rows = 64;
-  const Index cols = in.cols, height = h_out.block_size;
-  const Index chunks = (height + chunk_rows - 1) / chunk_rows;
-  const Index block_bytes = height * cols * static_cast<Index>(sizeof(A));
-  const Index panel = std::clamp<Index>(panel_bytes / block_bytes, 1, h_out.blocks);
-  const bool commutes = h_in.step == 0;
-  const MatrixView<const P> nothing;
+  constexpr Index panel_bytes = Index{8} << 20, chunk = 64, few = 4;
+  const Index height = h_out.block_size;
+  const Index block_bytes = height * in.cols * static_cast<Index>(sizeof(A));
+  const Index panel = height * std::clamp<Index>(panel_bytes / block_bytes, 1, h_out.blocks);
+  const bool alike = h_in.step == 0;
 
-  EigenContext::Frame frame(ctx);
-  const MatrixView<P> all_sums = frame.matrix<P>(panel * chunks * OutTerms, cols);
-  const MatrixView<P> row_buffers = frame.matrix<P>(commutes ? 0 : ctx.threads() * 4, cols);
-  const auto sums_of = [&](Index b, Index chunk) {
-    return all_sums.middle_rows((b * chunks + chunk) * OutTerms, OutTerms);
-  };
+  for (Index first = 0, end; first < in.rows; first = end) {
+    end = std::min(in.rows, first + panel);
+    EigenContext::Frame frame(ctx);
+    const auto buffers = frame.matrix<P>(alike ? 0 : ctx.threads() * few, in.cols);
+    const auto rows_of = [&](Index row, Index count, int) { return in.middle_rows(row, count); };
+    const auto transformed = [&](Index row, Index count, int thread) {
+      const auto rows = buffers.middle_rows(thread * few, count);
+      reflect_tile(h_in.from_row(row), in.middle_rows(row, count), rows, MatrixView<const A>{});
+      return MatrixView<const P>(rows);
+    };
+    const ColumnSums<P> sums =
+        alike ? column_sums(ctx, frame, h_in, h_out, first, end, chunk, chunk, rows_of)
+              : column_sums(ctx, frame, h_in, h_out, first, end, chunk, few, transformed);
 
-  for (Index first = 0; first < h_out.blocks; first += panel) {
-    const Index blocks = std::min(panel, h_out.blocks - first);
-    const Index work = blocks * height * cols * (1 + InTerms + OutTerms);
-
-    ctx.parallel_for(blocks * chunks, work, [&](Index task, int thread) {
-      const Index b = task / chunks, chunk = task % chunks;
-      const Index top = (first + b) * height + chunk * chunk_rows;
-      const Index rows = std::min(chunk_rows, height - chunk * chunk_rows);
-      const MatrixView<const P> unit = h_out.unit.block(0, top, OutTerms, rows);
-      if (commutes) {
-        project_rows<OutTerms>([&](Index r) { return in.row(top + r); }, unit, sums_of(b, chunk));
-      } else {
-        const auto transformed = [&](Index r) -> const P* {
-          const MatrixView<P> row = row_buffers.middle_rows(thread * 4 + r % 4, 1);
-          update_range<InTerms, 0, Place::cached>(h_in.from_row(top + r), 0, 1, 0, h_in.blocks,
-                                                  in.middle_rows(top + r, 1), row, nothing, nothing,
-                                                  [](Index, int) { return P(0); });
-          return row.data;
-        };
-        project_rows<OutTerms>(transformed, unit, sums_of(b, chunk));
-      }
-    });
-
-    ctx.parallel_for(blocks, blocks * chunks * cols * OutTerms, [&](Index b, int) {
-      const MatrixView<P> total = sums_of(b, 0);
-      for (Index chunk = 1; chunk < chunks; ++chunk)
-        for (Index k = 0; k < OutTerms; ++k)
-          for (Index i = 0; i < cols; ++i) total(k, i) += sums_of(b, chunk)(k, i);
-      if (commutes && InTerms != 0)
-        update_range<InTerms, 0, Place::cached>(h_in, 0, OutTerms, 0, h_in.blocks,
-                                                MatrixView<const P>(total), total, nothing, nothing,
-                                                [](Index, int) { return P(0); });
-    });
-
-    ctx.parallel_for(blocks * chunks, work, [&](Index task, int) {
-      const Index b = task / chunks, chunk = task % chunks, top = (first + b) * height;
-      update_range<InTerms, OutTerms, Where>(
-          h_in, top + chunk * chunk_rows, top + std::min(height, (chunk + 1) * chunk_rows), 0,
-          h_in.blocks, in, out, nothing, MatrixView<const P>(sums_of(b, 0)),
-          [&](Index row, int k) { return h_out.coefficient(k, first + b) * h_out.unit(k, row); });
+    const Index tasks = (end - first + chunk - 1) / chunk;
+    const Index work = (end - first) * in.cols * (1 + h_in.terms() + h_out.terms());
+    ctx.parallel_for(tasks, work, [&](Index task, int) {
+      const Index row = first + task * chunk, count = std::min(chunk, end - row);
+      transform_rows<Where>(h_in, h_out, sums, row, in.middle_rows(row, count),
+                            out.middle_rows(row, count));
       if (Where == Place::streamed) finish_streaming();
     });
   }
@@ -85,17 +132,10 @@ void transform(EigenContext& ctx, const Reflection<P>& h_in, const Reflection<P>
                MatrixView<const A> in, MatrixView<B> out) {
   if (in.empty()) return;
   if (h_out.terms() == 0) return reflect_rows(ctx, h_in, in, out, MatrixView<const A>{});
-  with_terms(h_in.terms(), [&](auto in_terms) {
-    with_terms(h_out.terms(), [&](auto out_terms) {
-      constexpr int i = decltype(in_terms)::value, o = decltype(out_terms)::value;
-      if constexpr (o != 0) {
-        if (worth_streaming(in, out, h_in.block_size))
-          transform_panels<i, o, Place::streamed>(ctx, h_in, h_out, in, out);
-        else
-          transform_panels<i, o, Place::memory>(ctx, h_in, h_out, in, out);
-      }
-    });
-  });
+  if (worth_streaming(in, out, h_in.block_size))
+    transform_panels<Place::streamed>(ctx, h_in, h_out, in, out);
+  else
+    transform_panels<Place::memory>(ctx, h_in, h_out, in, out);
 }
 
 }  // namespace ether::detail
