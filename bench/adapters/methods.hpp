@@ -42,7 +42,7 @@ struct Adapted {
 
 /// Enough for the products that pack all tokens before their first tile, and no more than that.
 inline constexpr Index prologue_tokens = 128;
-static_assert(prologue_tokens > ether::detail::few_rows<float> &&
+static_assert(prologue_tokens > ether::detail::few_rows<float, true> &&
               prologue_tokens <= ether::detail::most_tokens);
 
 /// Uniform in (-scale, scale).

@@ -86,7 +86,7 @@ class Frozen {
   }
   /// s = z W^T
   void multiply(Context& ctx, View z, MatrixView<P> s) const { weight_.multiply(ctx, z, s); }
-  /// s = x W^T for more than few_rows<Scalar> tokens, with `finish` for every tile of s, see gemm_blocked.
+  /// s = x W^T for more than few_rows<Scalar, true> tokens, with `finish` for every tile of s, see gemm_blocked.
   template <class Finish>
   void multiply_tiles(Context& ctx, MatrixView<const Scalar> x, MatrixView<P> s,
                       const Finish& finish) const {

@@ -81,7 +81,7 @@ class Lora {
     if (y.empty()) return;
     Frame frame(ctx);
     const auto s = Frozen<Backend>::as_wide(frame, y);
-    if (x.rows > ether::detail::few_rows<Scalar>) {
+    if (x.rows > ether::detail::few_rows<Scalar, true>) {
       const View t = project(ctx, frame, x);
       frozen_.multiply_tiles(ctx, x, s,
                              LowRankTiles(ctx, frame, t, b_, s, frozen_.finish_tiles(s, y)));

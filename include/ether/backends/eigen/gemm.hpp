@@ -246,12 +246,12 @@ void gemm_blocked(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
         const Index ks = std::min(depth_tile, depth - k);
         const auto tile =
             TransposeB ? b.block(column, k, columns, ks) : b.block(k, column, ks, columns);
-        if (token == 0) visit(task, k, column, tile);
         const P* const from = packed + k * tokens;
         if constexpr (TransposeB)
           multiply_rows(tile, from, tokens, k != 0, copy, sums);
         else
           multiply_columns(tile, from, tokens, k != 0, copy, sums);
+        if (token == 0) visit(task, k, column, tile);  // now in the cache
       }
       const MatrixView<P> to = c.block(token, column, rows, columns);
       if (depth != 0)
@@ -267,9 +267,9 @@ template <class P, class B>
 void gemm(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, bool transpose_b,
           MatrixView<P> c, bool accumulate) {
   if (c.empty()) return;
-  if (a.rows <= few_rows<B> && transpose_b)
+  if (transpose_b && a.rows <= few_rows<B, true>)
     gemm_few_transposed(ctx, a, b, c, accumulate);
-  else if (a.rows <= few_rows<B>)
+  else if (!transpose_b && a.rows <= few_rows<B, false>)
     gemm_few(ctx, a, b, c, accumulate);
   else if (transpose_b)
     gemm_blocked<true>(ctx, identity<P>(a.cols), a, b, c, accumulate, NoVisit(), Keep());

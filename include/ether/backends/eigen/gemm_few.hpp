@@ -7,11 +7,13 @@
 
 namespace ether::detail {
 
-/// For more rows the blocked product of gemm.hpp is faster, which reads whole panels of them. It widens
-/// 16-bit types first, which pays later. (Measured on Zen 5: from 9 rows on in float, from about 20 in
-/// bfloat16.)
-template <class B>
-inline constexpr Index few_rows = sizeof(B) == 2 ? 16 : 8;
+/// For more rows of a the blocked product of gemm.hpp is faster, which reads whole panels of them, 16
+/// or 8 for each of b's elements that it copies. It copies b (k, n), and 16-bit types, which it widens:
+/// both pay later. (Measured on Zen 5, with AVX-512 and with AVX2.)
+template <class B, bool TransposeB>
+inline constexpr Index few_rows = sizeof(B) == 2 ? (lanes<float> > 8 ? 24 : 16)
+                                  : TransposeB   ? 8
+                                                 : 12;
 /// So few rows stay in the nearest cache at any depth; more are read in pieces.
 inline constexpr Index whole_rows = 4;
 

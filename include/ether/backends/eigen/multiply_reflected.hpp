@@ -44,7 +44,7 @@ void multiply_reflected(EigenContext& ctx, const Reflection<P>& h_in, MatrixView
   const MatrixView<const S> add{bias.data, bias.rows == 0 ? 0 : y.rows, y.cols, 0};
   const ReflectTiles<P, T, S> finish{h_out, s, y, add};
 
-  if (x.rows > few_rows<S>) {
+  if (x.rows > few_rows<S, true>) {
     const auto product = [&](const auto& finish_tile) {
       gemm_blocked<true>(ctx, h_in, x, w, s, false, NoVisit(), finish_tile);
     };
