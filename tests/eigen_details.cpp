@@ -13,9 +13,49 @@ using ether::MatrixView;
 using test::Matrix;
 using test::MatrixOf;
 
-/// A merge into other memory, streamed, and the merge in place, never streamed: the same bits.
+/// H_out W H_in in double, by plain loops.
+Matrix plain_merge(const ether::Adapter<float>& adapter, Matrix w) {
+  using ether::Side;
+  const ether::AdapterConfig& c = adapter.config();
+  for (const Side side : {Side::input, Side::output}) {
+    if (!ether::has_side(c.sides, side)) continue;
+    const Index n = ether::block_count(c, side), size = adapter.block_size(side);
+    Matrix unit(adapter.terms(side), n * size);
+    for (Index k = 0; k < unit.rows(); ++k)
+      for (Index i = 0; i < unit.cols(); ++i)
+        unit(k, i) = static_cast<double>(adapter.parameters(side)(k, i));
+    for (Index k = 0; k < unit.rows(); ++k)
+      for (Index b = 0; b < n; ++b) unit.row(k).segment(b * size, size).normalize();
+    const auto coefficient = [&](Index k) {
+      return c.strength * ether::term_coefficient(c.variant, k);
+    };
+    for (Index chunk = 0; chunk < n; ++chunk) {
+      if (side == Side::output) {
+        const Matrix rows = w.middleRows(chunk * size, size);
+        for (Index k = 0; k < unit.rows(); ++k) {
+          const auto v = unit.row(k).segment(chunk * size, size);
+          w.middleRows(chunk * size, size) += coefficient(k) * v.transpose() * (v * rows);
+        }
+      } else {
+        for (Index row = 0; row < w.rows(); ++row) {
+          const bool diagonal = c.layout == ether::BlockLayout::diagonal;
+          const Index b = diagonal ? chunk : (row * n + chunk) / w.rows();
+          const Eigen::RowVectorXd x = w.row(row).segment(chunk * size, size);
+          for (Index k = 0; k < unit.rows(); ++k) {
+            const auto v = unit.row(k).segment(b * size, size);
+            w.row(row).segment(chunk * size, size) += coefficient(k) * x.dot(v) * v;
+          }
+        }
+      }
+    }
+  }
+  return w;
+}
+
+/// A merge into other memory, streamed, and the merge in place, never streamed: the same bits, and
+/// those of plain loops but for rounding.
 template <class T>
-void check_streamed_merge(Index out, Index in, ether::BlockLayout layout) {
+void check_streamed_merge(Index out, Index in, Index output_blocks, ether::BlockLayout layout) {
   using Backend = ether::EigenBackend<T>;
   for (auto sides : {ether::Sides::input, ether::Sides::output, ether::Sides::both}) {
     ether::AdapterConfig config;
@@ -23,7 +63,7 @@ void check_streamed_merge(Index out, Index in, ether::BlockLayout layout) {
     config.sides = sides;
     config.layout = layout;
     config.input_blocks = 8;
-    config.output_blocks = 3;
+    config.output_blocks = output_blocks;
     const auto adapter = test::random_adapter<float>(config, out, in, 1);
     MatrixOf<T> w(out, in), merged(out, in);
     for (Index i = 0; i < w.size(); ++i) w.data()[i] = static_cast<T>(float(i % 1013) - 500);
@@ -32,8 +72,16 @@ void check_streamed_merge(Index out, Index in, ether::BlockLayout layout) {
         ether::detail::worth_streaming(MatrixView<const T>(w), MatrixView<T>(merged), in / 8 - 1));
     ether::EigenContext ctx(2);
     const ether::EtherLinear<Backend> layer(ctx, w, adapter);
+    const Matrix exact = w.template cast<double>();
     layer.merge(ctx, merged);
     layer.merge(ctx, w);
+    // Each side's dot products have as many terms as a block; two terms a side, |c| = 1.
+    const double terms = double(in) / 8 + double(out) / double(output_blocks);
+    const double allowed =
+        exact.norm() * (test::unit_roundoff<T>() + 4 * terms * test::unit_roundoff<float>());
+    const Matrix expected = plain_merge(adapter, exact);
+    CHECK(test::difference(merged.template cast<double>(), expected, allowed) == "");
+    CHECK(test::difference(exact, expected, allowed) != "");
     CHECK(test::bit_difference<T>(merged, w) == "");
   }
 }
@@ -41,10 +89,10 @@ void check_streamed_merge(Index out, Index in, ether::BlockLayout layout) {
 }  // namespace
 
 TEST_CASE("large merges, written past the cache, give the bits of small ones") {
-  // blocks that are no whole packets
-  check_streamed_merge<float>(2100, 4128, ether::BlockLayout::diagonal);
-  check_streamed_merge<float>(2100, 4128, ether::BlockLayout::row_chunk);
-  check_streamed_merge<Eigen::bfloat16>(4203, 4032, ether::BlockLayout::diagonal);
+  // Input blocks that are no whole packets; several output blocks in a panel of 8 MiB, and one.
+  check_streamed_merge<float>(2100, 4128, 30, ether::BlockLayout::diagonal);
+  check_streamed_merge<float>(2100, 4128, 3, ether::BlockLayout::row_chunk);
+  check_streamed_merge<Eigen::bfloat16>(4203, 4032, 9, ether::BlockLayout::diagonal);
 }
 
 TEST_CASE("views side by side in one matrix do not overlap") {

@@ -12,6 +12,7 @@
 #include <array>
 #include <filesystem>
 #include <functional>
+#include <thread>
 
 namespace {
 
@@ -28,7 +29,9 @@ struct Problem {
 
   /// y, grad_x and W' of a layer whose Context has this many threads.
   std::array<MatrixOf<float>, 3> run(int threads) const {
-    ether::EigenContext ctx(threads);
+    return run(ether::EigenContext(threads));
+  }
+  std::array<MatrixOf<float>, 3> run(ether::EigenContext ctx) const {
     const auto adapter = test::random_adapter<float>(config, out, in, 4);
     const ether::EtherLinear<Backend> layer(ctx, w, adapter);
     auto grads = ether::Adapter<float>::zeros_like(adapter);
@@ -84,6 +87,43 @@ TEST_CASE("after fork a Context of one thread works, and starts no other") {
           }) == 0);
   // The checks can fail.
   CHECK(in_child([&] { return p.right(1, {}) ? 0 : 1; }) == 1);
+}
+
+namespace {
+
+/// Threads of a host: three, made for each call, which share the indices in an order of their own.
+class HostThreads {
+ public:
+  void operator()(Index count, ether::TaskRef task) {
+    ++calls;
+    std::array<std::thread, threads> team;
+    for (int t = 0; t < threads; ++t)
+      team[static_cast<std::size_t>(t)] = std::thread([=] {
+        for (Index i = count - 1 - t; i >= 0; i -= threads) task(i, t);
+      });
+    for (std::thread& thread : team) thread.join();
+  }
+  static constexpr int threads = 3;
+  int calls = 0;
+};
+
+}  // namespace
+
+TEST_CASE("a Context can use the host's threads, and no others") {
+  const Problem p;
+  const auto expected = p.run(1);
+  HostThreads host;
+  const auto r = p.run(ether::EigenContext(HostThreads::threads, std::ref(host)));
+  CHECK(host.calls > 0);
+  for (std::size_t i = 0; i < r.size(); ++i)
+    CHECK(test::bit_difference<float>(r[i], expected[i]) == "");
+  if (std::filesystem::exists("/proc/self/task"))
+    CHECK(in_child([&] {  // where OpenMP's team is gone
+            p.run(ether::EigenContext(HostThreads::threads, std::ref(host)));
+            return thread_count() == 1 ? 0 : 3;
+          }) == 0);
+  CHECK_THROWS_AS(ether::EigenContext(0, std::ref(host)), ether::parameter_error);
+  CHECK_THROWS_AS(ether::EigenContext(2, ether::ParallelFor()), ether::parameter_error);
 }
 
 #ifdef _OPENMP

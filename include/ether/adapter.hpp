@@ -2,6 +2,7 @@
 
 /// Adapter: the trained parameters of one linear layer, on the host.
 
+#include <ether/finite.hpp>
 #include <ether/transform.hpp>
 
 #include <algorithm>
@@ -31,7 +32,7 @@ inline void check_config(const AdapterConfig& config, Index out, Index in) {
                                   "), (out_features, in_features); both must be at least 1");
   if (has_side(config.sides, Side::input)) detail::check_blocks(config, Side::input, in);
   if (has_side(config.sides, Side::output)) detail::check_blocks(config, Side::output, out);
-  if (!std::isfinite(config.strength))
+  if (!detail::is_finite(config.strength))
     detail::fail<parameter_error>("strength is ", config.strength,
                                   "; it must be finite (0 is the frozen layer, 1 the trained one)");
 }

@@ -3,6 +3,7 @@
 /// What an adapter does to a weight, from its vectors alone (paper, section 3.3).
 
 #include <ether/adapter.hpp>
+#include <ether/finite.hpp>
 
 #include <algorithm>
 #include <array>
@@ -16,12 +17,12 @@ namespace detail {
 /// |w|, computed without overflow or underflow.
 template <class Parameter>
 double length(const Parameter* w, Index size) {
-  double largest = 0;
-  for (Index i = 0; i < size; ++i) {
-    const double magnitude = std::fabs(static_cast<double>(w[i]));
-    if (!(magnitude <= largest)) largest = magnitude;  // takes a NaN over
-  }
-  if (!(largest > 0) || !std::isfinite(largest)) return largest;
+  std::uint64_t bits = 0;  // in their order: finite numbers, infinity, NaNs
+  for (Index i = 0; i < size; ++i)
+    bits = (std::max)(bits, magnitude_bits(static_cast<double>(w[i])));
+  double largest;
+  std::memcpy(&largest, &bits, sizeof largest);
+  if (bits == 0 || bits >= infinity_bits) return largest;
   double sum = 0;
   for (Index i = 0; i < size; ++i) {
     const double scaled = static_cast<double>(w[i]) / largest;
@@ -50,7 +51,7 @@ BlockAngle block_angle(const Parameter* u, const Parameter* v, Index size) {
     dot += a * b, difference += (a - b) * (a - b), sum += (a + b) * (a + b);
   }
   const double sine = size == 1 ? 0 : std::sqrt(difference) * std::sqrt(sum) / 2;
-  return {std::clamp(dot, -1.0, 1.0), std::min(sine, 1.0)};
+  return {std::clamp(dot, -1.0, 1.0), (std::min)(sine, 1.0)};
 }
 
 /// The eigenvalues of one block of H(s) = I + s sum_k c_k ŵ_k ŵ_k^T that may differ from 1:

@@ -3,8 +3,22 @@
 /// Errors: one exception type per cause, all derived from ether::error.
 /// Every message names the tensor, both numbers, and what to do.
 
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
 #include <sstream>
 #include <stdexcept>
+
+// How an error leaves the library: ETHER_THROW(exception), which must not return. A host may define it.
+// Without exceptions (-fno-exceptions) the sentence goes to the handler of set_error_handler, and then
+// the program aborts.
+#if !defined(ETHER_THROW)
+#if defined(__cpp_exceptions)
+#define ETHER_THROW(exception) throw exception
+#else
+#define ETHER_THROW(exception) ::ether::detail::end_program(exception)
+#endif
+#endif
 
 namespace ether {
 
@@ -50,6 +64,28 @@ class cuda_error : public error {
   using error::error;
 };
 
+/// What gets an error's sentence where there are no exceptions, before the program aborts. It may not
+/// return at all (longjmp, exit).
+using ErrorHandler = void (*)(const char* sentence);
+
+namespace detail {
+
+inline void print_error(const char* sentence) { std::fprintf(stderr, "ether: %s\n", sentence); }
+inline std::atomic<ErrorHandler> error_handler{print_error};
+
+[[noreturn]] inline void end_program(const error& e) {
+  error_handler.load()(e.what());
+  std::abort();
+}
+
+}  // namespace detail
+
+/// For programs without exceptions; others never call it. The first handler prints to stderr. Returns
+/// the one before.
+inline ErrorHandler set_error_handler(ErrorHandler handler) {
+  return detail::error_handler.exchange(handler == nullptr ? detail::print_error : handler);
+}
+
 namespace detail {
 
 /// Throws Error with the given parts written one after the other.
@@ -57,7 +93,7 @@ template <class Error, class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
   std::ostringstream sentence;
   (sentence << ... << parts);
-  throw Error(sentence.str());
+  ETHER_THROW(Error(sentence.str()));
 }
 
 }  // namespace detail

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -37,6 +38,21 @@ constexpr bool is_viewable() {
   }
 }
 
+/// Any integer as an Index. Throws shape_error for one that an Index cannot hold.
+template <class Integer>
+constexpr Index to_index(Integer value) {
+  const auto index = static_cast<Index>(value);
+  bool same = static_cast<Integer>(index) == value;
+  if constexpr (std::is_unsigned_v<Integer>) same = same && index >= 0;
+  if (!same)
+    fail<shape_error>("a size of ", value, " is beyond ", (std::numeric_limits<Index>::max)(),
+                      ", the largest Index; a negative number in an unsigned type looks like this");
+  return index;
+}
+/// Whether all are integers for sizes.
+template <class... T>
+inline constexpr bool are_sizes = (... && (std::is_integral_v<T> && !std::is_same_v<T, bool>));
+
 }  // namespace detail
 
 /// A view of rows x cols elements; element (r, c) is data[r * stride + c], stride >= cols.
@@ -53,6 +69,16 @@ struct MatrixView {
       : MatrixView(data_, rows_, cols_, cols_) {}
   constexpr MatrixView(T* data_, Index rows_, Index cols_, Index stride_)
       : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
+  /// The same for sizes of any integer type, std::vector's size() for one. Throws shape_error for a
+  /// size that an Index cannot hold.
+  template <class Rows, class Cols, std::enable_if_t<detail::are_sizes<Rows, Cols>, int> = 0>
+  constexpr MatrixView(T* data_, Rows rows_, Cols cols_)
+      : MatrixView(data_, detail::to_index(rows_), detail::to_index(cols_)) {}
+  template <class Rows, class Cols, class Stride,
+            std::enable_if_t<detail::are_sizes<Rows, Cols, Stride>, int> = 0>
+  constexpr MatrixView(T* data_, Rows rows_, Cols cols_, Stride stride_)
+      : MatrixView(data_, detail::to_index(rows_), detail::to_index(cols_),
+                   detail::to_index(stride_)) {}
 
   /// MatrixView<T> converts to MatrixView<const T>.
   template <class U, std::enable_if_t<std::is_same_v<const U, T>, int> = 0>

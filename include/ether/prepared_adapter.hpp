@@ -4,6 +4,7 @@
 
 #include <ether/analysis.hpp>
 #include <ether/backend.hpp>
+#include <ether/finite.hpp>
 
 #include <cmath>
 #include <limits>
@@ -117,16 +118,16 @@ class PreparedAdapter {
       for (Index k = 0; k < terms; ++k) {
         const auto c =
             static_cast<Parameter>(strength * term_coefficient(adapter.config().variant, k));
-        if (!std::isfinite(c))
+        if (!detail::is_finite(c))
           detail::fail<parameter_error>("strength is ", strength, " but must stay below ",
-                                        std::numeric_limits<Parameter>::max() / 2,
+                                        (std::numeric_limits<Parameter>::max)() / 2,
                                         ", half the largest value of the parameter type");
         for (Index b = 0; b < blocks; ++b) {
           const Parameter* block = w.row(k) + b * size;
           const double length = detail::length(block, size);
           const double inverse = 1 / length;
-          if (!(length > 0) || !std::isfinite(length) ||
-              !(inverse <= static_cast<double>(std::numeric_limits<Parameter>::max())))
+          if (!detail::is_finite(length) || !(length > 0) ||
+              !(inverse <= static_cast<double>((std::numeric_limits<Parameter>::max)())))
             detail::fail<parameter_error>(
                 to_string(side), "_", detail::term_name(k), " block ", b, " of ", blocks,
                 " has length ", length,

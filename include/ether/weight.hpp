@@ -93,9 +93,12 @@ class DenseWeight {
   using Intermediate = typename Backend::Intermediate;
   using Context = typename Backend::Context;
 
-  DenseWeight(const Scalar* data, Index out, Index in) : view_(data, out, in) {}
-  DenseWeight(const Scalar* data, Index out, Index in, Index stride)
-      : view_(data, out, in, stride) {}
+  /// out, in and stride: any integers.
+  template <class Out, class In, std::enable_if_t<detail::are_sizes<Out, In>, int> = 0>
+  DenseWeight(const Scalar* data, Out out, In in) : view_(data, out, in) {}
+  template <class Out, class In, class Stride,
+            std::enable_if_t<detail::are_sizes<Out, In, Stride>, int> = 0>
+  DenseWeight(const Scalar* data, Out out, In in, Stride stride) : view_(data, out, in, stride) {}
   /// Implicit from whatever a MatrixView<const Scalar> is implicit from, but not from a temporary
   /// matrix, whose memory would be gone.
   template <class Matrix,

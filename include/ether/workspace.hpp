@@ -58,7 +58,7 @@ class Workspace {
     if (block_ == blocks_.size()) {
       std::size_t total = 0;
       for (const Block& block : blocks_) total += block.size;
-      total = std::max(total, size);
+      total = (std::max)(total, size);
       blocks_.reserve(blocks_.size() + 1);
       auto bytes = allocate_(total);
       blocks_.push_back({std::move(bytes), total});

@@ -24,7 +24,8 @@ HERE = Path(__file__).resolve().parent
 SKIPPED = 77
 # %rbp is always the frame; without OpenMP, whose loops are the same.
 FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", "-fno-omit-frame-pointer"]
-FUNCTIONS = ["dot_tile", "reflect_rows|update_chunks", "project_rows|column_sums"]
+FUNCTIONS = ["dot_tile", "reflect_rows|update_chunks", "project_rows|column_sums",
+             "update_chunks<2, 2"]  # the last: both sides of a merge at once
 # For compilers that do not know the processor yet: its vector instructions.
 INSTEAD = {"znver4": ["-march=znver3", *(f"-mavx512{x}" for x in "f bw dq vl cd bf16".split())]}
 

@@ -182,16 +182,30 @@ TEST_CASE("a large merge: every element of 16 bits is nearest to the exact resul
 }
 
 TEST_CASE("the bytes do not depend on the number of threads") {
-  Model model({"threads", Dtype::bf16, 768, 1024, false, {config(plus, Sides::both, 8, 48)}}, 3);
-  std::string first;
-  for (const int threads : {1, 2, 5}) {
-    model.options.threads = threads;
-    model.options.replace = true;
-    const auto report = ether::merge_checkpoint(model.options);
-    const std::string bytes = test::read_file(model.options.output) + " " +
-                              std::to_string(report.modules[0].relative_change);
-    if (first.empty()) first = bytes;
-    CHECK((bytes == first));
+  // Several groups of rows, a thread each, of blocks within a panel; in layout row_chunk; for two
+  // adapters; and a block of several panels.
+  auto row_chunk = config(plus, Sides::both, 8, 128);
+  row_chunk.layout = ether::BlockLayout::row_chunk;
+  const auto diagonal = config(plus, Sides::both, 8, 128);
+  const std::vector<std::vector<ether::AdapterConfig>> several = {
+      {diagonal},
+      {row_chunk},
+      {diagonal, config(ether_, Sides::output, 1, 64)},
+      {config(plus, Sides::both, 8, 1)}};
+  for (const auto& adapters : several) {
+    Model model({"threads", Dtype::bf16, 2048, 1024, false, adapters}, 3);
+    std::string first;
+    for (const int threads : {1, 2, 5}) {
+      model.options.threads = threads;
+      model.options.verify = threads == 1;  // by plain loops
+      model.options.replace = true;
+      const auto report = ether::merge_checkpoint(model.options);
+      const std::string bytes = test::read_file(model.options.output) + " " +
+                                std::to_string(report.modules[0].relative_change);
+      if (first.empty()) first = bytes;
+      CHECK((bytes == first));
+      CHECK((report.verified > 0) == (threads == 1));
+    }
   }
 }
 

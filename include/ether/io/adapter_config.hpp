@@ -2,6 +2,7 @@
 
 /// adapter_config.json, in the style of PEFT. The format is docs/adapter-format.md.
 
+#include <ether/finite.hpp>
 #include <ether/io/file.hpp>
 #include <ether/io/json.hpp>
 #include <ether/transform.hpp>
@@ -162,7 +163,8 @@ struct Field {
     return numbers;
   }
   double number() const {
-    if (!value.is_number() || !std::isfinite(value.get<double>())) fail_expected("a finite number");
+    if (!value.is_number() || !detail::is_finite(value.get<double>()))
+      fail_expected("a finite number");
     return value.get<double>();
   }
   std::optional<ModulePattern> modules() const {

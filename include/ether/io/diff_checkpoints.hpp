@@ -2,6 +2,7 @@
 
 /// Two checkpoints compared.
 
+#include <ether/finite.hpp>
 #include <ether/io/checkpoint.hpp>
 #include <ether/io/norm.hpp>
 #include <ether/io/parallel.hpp>
@@ -47,19 +48,19 @@ inline void compare_values(const Checkpoint::Tensor& a, const Checkpoint::Tensor
   double x[conversion_run], y[conversion_run];
   Norm all, difference;
   for (Index i = 0; i < count; i += conversion_run) {
-    const Index run = std::min(conversion_run, count - i);
+    const Index run = (std::min)(conversion_run, count - i);
     widen(a.info->dtype, a.data() + i * a_size, run, x);
     widen(b.info->dtype, b.data() + i * b_size, run, y);
     for (Index j = 0; j < run; ++j) {
-      if (x[j] == y[j] || (std::isnan(x[j]) && std::isnan(y[j]))) {
-        if (std::isfinite(x[j])) all.add(x[j]);
+      if (x[j] == y[j] || (detail::is_nan(x[j]) && detail::is_nan(y[j]))) {
+        if (detail::is_finite(x[j])) all.add(x[j]);
         continue;
       }
       double d = std::fabs(x[j] - y[j]);
-      if (std::isnan(d)) d = std::numeric_limits<double>::infinity();
-      diff.max_absolute = std::max(diff.max_absolute, d);
+      if (detail::is_nan(d)) d = std::numeric_limits<double>::infinity();
+      diff.max_absolute = (std::max)(diff.max_absolute, d);
       difference.add(d);
-      if (std::isfinite(x[j])) all.add(x[j]);
+      if (detail::is_finite(x[j])) all.add(x[j]);
     }
   }
   diff.relative = Norm::ratio(difference, all);

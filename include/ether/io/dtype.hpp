@@ -97,7 +97,7 @@ inline void widen(Dtype dtype, const std::byte* from, Index count, double* to) {
     using T = decltype(type);
     T stored[conversion_run];
     for (Index i = 0; i < count; i += conversion_run) {
-      const Index run = std::min(conversion_run, count - i);
+      const Index run = (std::min)(conversion_run, count - i);
       const Index at = i * Index(sizeof(T)), bytes = run * Index(sizeof(T));
       for (Index line = 0; line < bytes; line += Index(cache_line))
         prefetch(from, at + pages_ahead + line);
@@ -121,7 +121,7 @@ inline bool narrow(Dtype dtype, const double* from, Index count, std::byte* to) 
     std::memcpy(&exponent, &infinity, sizeof exponent);
     T stored[conversion_run];
     for (Index i = 0; i < count; i += conversion_run) {
-      const Index run = std::min(conversion_run, count - i);
+      const Index run = (std::min)(conversion_run, count - i);
       convert<double>(from + i, run, stored);
       const auto bytes = static_cast<std::size_t>(run) * sizeof(T);
       std::memcpy(bits, static_cast<const void*>(stored), bytes);

@@ -20,7 +20,7 @@ class LoraExport : public detail::PeftExport {
     for (const AdaptedModule& module : modules_) {
       const Adapter<double> a = adapter(module);
       check(module, a);
-      rank_ = std::max(rank_, rank_of(a));
+      rank_ = (std::max)(rank_, rank_of(a));
     }
     for (const AdaptedModule& module : modules_)
       tensors_.push_back({tensor(module, "lora_A.weight", rank_, module.in),

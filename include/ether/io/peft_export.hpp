@@ -148,8 +148,8 @@ class PeftExport {
       std::uint64_t bytes = 0;
       for (const TensorInfo& t : tensors_[m])
         bytes += t.shape[0] * t.shape[1] * (8 + std::uint64_t(bit_size(options_.dtype)) / 8);
-      factors = std::max(factors, bytes);
-      largest = std::max(largest, modules_[m].weight.info->bytes());
+      factors = (std::max)(factors, bytes);
+      largest = (std::max)(largest, modules_[m].weight.info->bytes());
     }
     return threads_in_memory(options_.threads, factors, largest);
   }

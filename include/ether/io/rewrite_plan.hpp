@@ -123,7 +123,7 @@ struct RewritePlan {
   void plan_copy(std::size_t shard, std::uint64_t from, std::uint64_t size, std::uint64_t to) {
     constexpr std::uint64_t at_once = 32 << 20;
     for (std::uint64_t done = 0; done < size; done += at_once) {
-      Task task{shard, std::min(at_once, size - done)};
+      Task task{shard, (std::min)(at_once, size - done)};
       task.from = from + done, task.to = to + done;
       tasks.push_back(task);
     }
@@ -136,13 +136,13 @@ struct RewritePlan {
     const auto rows = static_cast<Index>(from.info->shape[0]);
     const auto transform = result.transform();
     const Index group = transform->group_rows();
-    thread_bytes = std::max(thread_bytes, transform->thread_bytes());
-    largest_weight = std::max(largest_weight, from.info->bytes());
+    thread_bytes = (std::max)(thread_bytes, transform->thread_bytes());
+    largest_weight = (std::max)(largest_weight, from.info->bytes());
     const std::uint64_t row_bytes = from.info->bytes() / from.info->shape[0];
     for (Index first = 0; first < rows; first += group) {
-      Task task{shard, row_bytes * static_cast<std::uint64_t>(std::min(group, rows - first))};
+      Task task{shard, row_bytes * static_cast<std::uint64_t>((std::min)(group, rows - first))};
       task.weight = weight.get(), task.part = weight->tasks_left++;
-      task.first = first, task.count = std::min(group, rows - first);
+      task.first = first, task.count = (std::min)(group, rows - first);
       tasks.push_back(task);
     }
     weight->changes.resize(weight->tasks_left);

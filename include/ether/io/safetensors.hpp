@@ -47,7 +47,7 @@ inline std::optional<std::uint64_t> tensor_bytes(Dtype dtype,
                                                  const std::vector<std::uint64_t>& shape) {
   std::uint64_t bits = 1;
   const auto multiply = [&](std::uint64_t factor) {
-    if (factor != 0 && bits > std::numeric_limits<std::uint64_t>::max() / factor) return false;
+    if (factor != 0 && bits > (std::numeric_limits<std::uint64_t>::max)() / factor) return false;
     bits *= factor;
     return true;
   };
@@ -259,7 +259,7 @@ class SafetensorsFile {
       fail<format_error>(where, ": tensor '", name, "' has shape ", shape_text(shape),
                          ", not that of a matrix");
     for (const std::uint64_t size : shape)
-      if (size > static_cast<std::uint64_t>(std::numeric_limits<Index>::max()))
+      if (size > static_cast<std::uint64_t>((std::numeric_limits<Index>::max)()))
         fail<format_error>(where, ": tensor '", name, "' has shape ", shape_text(shape),
                            ", beyond 2^63 - 1");
     if (reinterpret_cast<std::uintptr_t>(data(*tensor)) % alignof(T) != 0)

@@ -4,6 +4,7 @@
 
 #include <ether/adapter.hpp>
 #include <ether/analysis.hpp>
+#include <ether/finite.hpp>
 #include <ether/io/checkpoint.hpp>
 
 #include <cmath>
@@ -103,7 +104,7 @@ inline std::uint64_t verify_merge(const Checkpoint::Tensor& base, const Checkpoi
       if (pass < sides.size() && !sides[pass].columns) continue;
       for (Index r = first; r < first + group; ++r) {
         widen(from, base.data() + r * cols * bit_size(from) / 8, cols, row.data());
-        for (const double w : row) magnitude = std::max(magnitude, std::fabs(w));
+        for (const double w : row) magnitude = (std::max)(magnitude, std::fabs(w));
         for (std::size_t s = 0; s < pass; ++s)
           sides[s].columns ? sides[s].add_sums(r, first, row) : sides[s].act_within(r, row);
         if (pass < sides.size()) {
@@ -119,7 +120,8 @@ inline std::uint64_t verify_merge(const Checkpoint::Tensor& base, const Checkpoi
                            static_cast<double>(Limits::denorm_min()));
         });
         for (std::size_t i = 0; i < row.size(); ++i) {
-          if (written[i] == nearest[i] || (std::isnan(written[i]) && std::isnan(nearest[i])))
+          if (written[i] == nearest[i] ||
+              (detail::is_nan(written[i]) && detail::is_nan(nearest[i])))
             continue;
           const double slack =
               unit * std::fabs(nearest[i]) + least + 1e-12 * (magnitude + std::fabs(row[i]));

@@ -2,6 +2,7 @@
 
 /// What a transform did to a stored weight: how much changed, what no longer fits its dtype.
 
+#include <ether/finite.hpp>
 #include <ether/io/dtype.hpp>
 #include <ether/io/norm.hpp>
 
@@ -44,8 +45,8 @@ bool add_change(const T* before, const T* after, Index count, WeightChange& chan
   const auto changes = static_cast<double>(sum(squared_change));
   const auto weights = static_cast<double>(sum(squared_weight));
   // Else squares have overflowed, or so many were lost that it shows in their sum.
-  const double least = double(std::numeric_limits<P>::min()) * 0x1p40 * double(count);
-  if (std::isfinite(changes) && std::isfinite(weights) && weights >= least) {
+  const double least = double((std::numeric_limits<P>::min)()) * 0x1p40 * double(count);
+  if (detail::is_finite(changes) && detail::is_finite(weights) && weights >= least) {
     change.change.add_squares(changes), change.weight.add_squares(weights);
   } else {
     i = 0;
@@ -53,7 +54,7 @@ bool add_change(const T* before, const T* after, Index count, WeightChange& chan
   bool finite = true;
   for (; i < count; ++i) {
     const double w = static_cast<double>(before[i]), a = static_cast<double>(after[i]);
-    finite = finite && std::isfinite(a) && std::isfinite(w);
+    finite = finite && detail::is_finite(a) && detail::is_finite(w);
     change.change.add(a - w), change.weight.add(w);
   }
   return finite;
@@ -69,9 +70,9 @@ inline WeightChange round_row(Dtype from, const std::byte* weight, Dtype to, con
   if (finite && add_change(before, after, count, change)) return change;
   change = {};
   for (Index c = 0; c < count; ++c) {  // something is infinite or no number: look at each
-    if (!std::isfinite(result[c])) {
+    if (!detail::is_finite(result[c])) {
       ++change.nonfinite;
-    } else if (!std::isfinite(after[c])) {
+    } else if (!detail::is_finite(after[c])) {
       ++change.overflowed;
     } else {
       change.change.add(after[c] - before[c]), change.weight.add(before[c]);

@@ -65,8 +65,8 @@ class WeightTransform {
       if (step.columns.terms() != 0) alike = std::lcm(alike, step.columns.block_size);
     const Index sums = std::max<Index>(1, sum_rows(alike));
     return alike *
-           std::clamp<Index>(std::min(elements / (alike * cols_), sum_elements / (sums * cols_)), 1,
-                             rows_ / alike);
+           std::clamp<Index>((std::min)(elements / (alike * cols_), sum_elements / (sums * cols_)),
+                             1, rows_ / alike);
   }
 
   /// Memory of a thread: a panel, its rounded rows, and the sums of a group.
@@ -107,7 +107,7 @@ class WeightTransform {
             panel.rows, [&](Index row, Index rows, int) { return transformed(row, rows); }));
     }
     for (Index row = first; row < first + count; row += panel.rows)
-      write(row, transformed(row, std::min(panel.rows, first + count - row)));
+      write(row, transformed(row, (std::min)(panel.rows, first + count - row)));
   }
 
  private:

@@ -111,7 +111,7 @@ class CudaContext {
         detail::fail<shape_error>("the workspace is at an address ", behind,
                                   " behind a multiple of "
                                   "256; give it at one, as cudaMalloc does");
-      blas_size_ = std::min(bytes / 2, blas_bytes()) / 256 * 256;
+      blas_size_ = (std::min)(bytes / 2, blas_bytes()) / 256 * 256;
       blas_workspace_ = detail::cuda::DeviceBytes(at, detail::cuda::FreeDevice{false});
       blas_ = reinterpret_cast<cublasLtHandle_t>(handle);  // as cuBLAS documents it
       frames_ = Frames({stream, at + blas_size_, bytes - blas_size_});

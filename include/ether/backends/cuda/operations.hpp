@@ -55,7 +55,7 @@ struct Operations {
   static void reflect_grad(Context& ctx, const H& h, View<const T> t, View<const T> r, View<T> out,
                            View<W> grads) {
     if (t.rows == 0) return;
-    const Index height = std::max(least_chunk, (t.rows + most_chunks - 1) / most_chunks);
+    const Index height = (std::max)(least_chunk, (t.rows + most_chunks - 1) / most_chunks);
     const Index chunks = (t.rows + height - 1) / height, terms = h.terms();
     typename Context::Frame frame(ctx);
     const auto partial = frame.template matrix<W>(chunks * terms, t.cols);
@@ -99,14 +99,15 @@ struct Operations {
                          View<B> out) {
     const Index size = h_out.block_size, row_bytes = in.cols * static_cast<Index>(sizeof(A));
     const Index blocks =
-        std::min(h_out.blocks, std::max<Index>(1, panel_bytes / (size * row_bytes)));
+        (std::min)(h_out.blocks, std::max<Index>(1, panel_bytes / (size * row_bytes)));
     Index cols = in.cols;  // where rows stay as they are, columns can be cut too
     if (h_in.terms() == 0 && size * row_bytes > panel_bytes)
       cols = std::max<Index>(panel_bytes / (size * static_cast<Index>(sizeof(A))) / 256 * 256, 256);
     const Index parts = (size + column_sums_height - 1) / column_sums_height;
     for (Index b = 0; b < h_out.blocks; b += blocks)
       for (Index c = 0; c < in.cols; c += cols) {
-        const Index count = std::min(blocks, h_out.blocks - b), width = std::min(cols, in.cols - c);
+        const Index count = (std::min)(blocks, h_out.blocks - b),
+                    width = (std::min)(cols, in.cols - c);
         const H h = h_out.middle_blocks(b, count);
         const H rows = h_in.terms() == 0 ? identity<W>(width) : h_in;
         const Index vectors = h.terms() * count;

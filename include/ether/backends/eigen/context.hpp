@@ -7,8 +7,11 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <new>
+#include <type_traits>
+#include <utility>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -24,7 +27,7 @@ struct AlignedDelete {
 using AlignedBytes = std::unique_ptr<std::byte, AlignedDelete>;
 
 inline AlignedBytes aligned_bytes(std::size_t size) {
-  void* const bytes = ::operator new (std::max(size, cache_line), std::align_val_t{cache_line});
+  void* const bytes = ::operator new ((std::max)(size, cache_line), std::align_val_t{cache_line});
   return AlignedBytes(static_cast<std::byte*>(bytes));
 }
 struct AllocateHost {
@@ -33,6 +36,26 @@ struct AllocateHost {
 };
 
 }  // namespace detail
+
+/// A reference to a callable task(index, thread), which must outlive it.
+class TaskRef {
+ public:
+  template <class Task, std::enable_if_t<!std::is_same_v<Task, TaskRef>, int> = 0>
+  TaskRef(const Task& task)
+      : task_(&task), call_([](const void* to, Index index, int thread) {
+          (*static_cast<const Task*>(to))(index, thread);
+        }) {}
+  void operator()(Index index, int thread) const { call_(task_, index, thread); }
+
+ private:
+  const void* task_;
+  void (*call_)(const void*, Index, int);
+};
+
+/// A host's own threads: calls task(index, thread) once for every index from 0 to count - 1, and
+/// returns when all are done. 0 <= thread < the Context's threads; no two calls with the same
+/// `thread` may run at the same time. Any order, any thread: results are the same.
+using ParallelFor = std::function<void(Index count, TaskRef task)>;
 
 /// One per calling thread: how many threads a call may use, and the memory it works in. The memory
 /// grows to what the largest call needs and is then reused. Movable, not copyable.
@@ -49,6 +72,15 @@ class EigenContext : public detail::Workspace<detail::AllocateHost> {
 #endif
   }
 
+  /// Work runs on the host's threads, of which there are `threads`, and on no others. A call is worth
+  /// some microseconds; smaller ones stay on the calling thread.
+  EigenContext(int threads, ParallelFor parallel_for)
+      : threads_(threads), host_(std::move(parallel_for)) {
+    if (threads < 1)
+      detail::fail<parameter_error>("threads is ", threads, "; the host must have 1 or more");
+    if (!host_) detail::fail<parameter_error>("parallel_for is empty; give it a function");
+  }
+
   int threads() const { return threads_; }
 
   /// Calls task(index, thread) for every index below `count`, thread < threads(). A thread gets
@@ -57,21 +89,26 @@ class EigenContext : public detail::Workspace<detail::AllocateHost> {
   /// whichever thread they run.
   template <class Task>
   void parallel_for(Index count, Index work, Task&& task) const {
-#ifdef _OPENMP
     constexpr Index worth_a_team = Index{1} << 16;  // some microseconds
-    if (threads_ > 1 && count > 1 && work >= worth_a_team) {
+    const bool together = threads_ > 1 && count > 1 && work >= worth_a_team;
+    if (together && host_) {
+      const auto copy = task;  // or what it refers to would have to be in memory in the loop below too
+      return host_(count, TaskRef(copy));
+    }
+#ifdef _OPENMP
+    if (together) {
       // Always the same team: libgomp allocates when it changes.
 #pragma omp parallel for schedule(static) num_threads(threads_)
       for (Index i = 0; i < count; ++i) task(i, omp_get_thread_num());
       return;
     }
 #endif
-    (void)work;
     for (Index i = 0; i < count; ++i) task(i, 0);
   }
 
  private:
   int threads_;
+  ParallelFor host_;  // empty: OpenMP's
 };
 
 }  // namespace ether

@@ -96,7 +96,7 @@ void store_sums(const P* sums, Index sums_stride, bool accumulate, MatrixView<P>
       Packet<P> tile[L];
       for (Index i = 0; i < L; ++i) tile[i] = load<P>(sums + (j + i) * sums_stride + t);
       transpose(tile);
-      const Index rows = std::min(L, c.rows - t), cols = std::min(L, c.cols - j);
+      const Index rows = (std::min)(L, c.rows - t), cols = (std::min)(L, c.cols - j);
       for (Index i = 0; i < rows; ++i) {
         P* const to = c.row(t + i) + j;
         if (cols == L)
@@ -127,7 +127,7 @@ Index gemm_columns(Index cols, Index block) {
   const Index step = std::lcm(unit, block), most_steps = most / step;
   const auto steps_for = [&](Index columns) { return (columns + step - 1) / step; };
   return step *
-         std::clamp(steps_for(cols / 16), std::min(steps_for(least), most_steps), most_steps);
+         std::clamp(steps_for(cols / 16), (std::min)(steps_for(least), most_steps), most_steps);
 }
 
 /// Elements of sums for a tile of c; store_sums reads whole vectors of them.
@@ -166,7 +166,7 @@ void multiply_rows(MatrixView<const B> tile, const P* packed, Index tokens, bool
         prefetch(tile.data, (j + i + kernel_columns) * tile.stride + k);
     RowsOfB<P> b;
     for (int i = 0; i < kernel_columns; ++i) {
-      const B* const row = tile.row(std::min(j + i, tile.rows - 1));  // the last one again
+      const B* const row = tile.row((std::min)(j + i, tile.rows - 1));  // the last one again
       if constexpr (std::is_same_v<B, P>) {
         b.row[i] = row;
       } else {
@@ -226,7 +226,7 @@ void gemm_blocked(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
   const Index tasks = (c.cols + width - 1) / width;
   const Index token_step = token_tile<P>(a.rows);
   // As for the most tokens in one tile: a later call with fewer tokens then finds workspace enough.
-  const Index room = std::min(most_tokens, round_up(a.rows, panel_tokens<P>));
+  const Index room = (std::min)(most_tokens, round_up(a.rows, panel_tokens<P>));
 
   EigenContext::Frame frame(ctx);
   P* const packed = frame.array<P>(packed_size<P>(room, depth));
@@ -235,15 +235,15 @@ void gemm_blocked(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
   P* const scratch = frame.array<P>(ctx.threads() * thread_size);
 
   for (Index token = 0; token < a.rows; token += token_step) {
-    const Index rows = std::min(token_step, a.rows - token);
+    const Index rows = (std::min)(token_step, a.rows - token);
     const Index tokens = round_up(rows, panel_tokens<P>);
     pack_tokens(ctx, h, a.middle_rows(token, rows), packed);
     ctx.parallel_for(tasks, rows * depth * c.cols, [&](Index task, int thread) {
-      const Index column = task * width, columns = std::min(width, c.cols - column);
+      const Index column = task * width, columns = (std::min)(width, c.cols - column);
       P* const copy = scratch + thread * thread_size;
       P* const sums = copy + copy_size;
       for (Index k = 0; k < depth; k += depth_tile) {
-        const Index ks = std::min(depth_tile, depth - k);
+        const Index ks = (std::min)(depth_tile, depth - k);
         const auto tile =
             TransposeB ? b.block(column, k, columns, ks) : b.block(k, column, ks, columns);
         const P* const from = packed + k * tokens;

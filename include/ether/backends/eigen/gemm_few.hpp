@@ -7,9 +7,9 @@
 
 namespace ether::detail {
 
-/// For more rows of a the blocked product of gemm.hpp is faster, which reads whole panels of them, 16
-/// or 8 for each of b's elements that it copies. It copies b (k, n), and 16-bit types, which it widens:
-/// both pay later. (Measured on Zen 5, with AVX-512 and with AVX2.)
+/// For more rows of a the blocked product of gemm.hpp is faster. It pads them to whole panels, of 16 rows
+/// or 8, and copies b (k, n) and widens 16-bit types, which pays only for more rows. (Measured on Zen
+/// 5, with AVX-512 and with AVX2.)
 template <class B, bool TransposeB>
 inline constexpr Index few_rows = sizeof(B) == 2 ? (lanes<float> > 8 ? 24 : 16)
                                   : TransposeB   ? 8
@@ -56,7 +56,7 @@ void dot_rows(MatrixView<const P> a, const B* b, Index b_stride, P* c, Index c_s
 }
 
 /// c (m, n) (+)= a (m, k) b^T, b (n, k): a task takes neighbouring rows of b, four at a time, in
-/// pieces that stay in the nearest cache while all rows of a pass.
+/// pieces that stay in the second-level cache while all rows of a pass.
 template <class P, class B>
 void gemm_few_transposed(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b,
                          MatrixView<P> c, bool accumulate) {
@@ -64,14 +64,14 @@ void gemm_few_transposed(EigenContext& ctx, MatrixView<const P> a, MatrixView<co
   const Index task_rows = b.rows < 512 ? 4 : 32;
   const Index work = a.rows * b.rows * depth;
   ctx.parallel_for((b.rows + task_rows - 1) / task_rows, work, [&](Index task, int) {
-    const Index end = std::min(b.rows, (task + 1) * task_rows);
+    const Index end = (std::min)(b.rows, (task + 1) * task_rows);
     Index cols = 0;
     for (Index row = task * task_rows; row < end; row += cols) {
       cols = end - row >= 4 ? 4 : 1;
       if (!accumulate)
         for (Index i = 0; i < a.rows; ++i) std::fill_n(c.row(i) + row, cols, P(0));
       for (Index k = 0; k < depth; k += piece) {
-        const MatrixView<const P> left = a.block(0, k, a.rows, std::min(piece, depth - k));
+        const MatrixView<const P> left = a.block(0, k, a.rows, (std::min)(piece, depth - k));
         if (cols == 4)
           dot_rows<4>(left, b.row(row) + k, b.stride, c.data + row, c.stride);
         else
@@ -94,8 +94,8 @@ void gemm_few(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, M
   const bool direct = runs == 1;  // into c
   const MatrixView<P> partial = direct ? c : frame.matrix<P>(runs * a.rows, c.cols);
   ctx.parallel_for(runs * strips, a.rows * b.rows * b.cols, [&](Index task, int) {
-    const Index column = task % strips * strip, cols = std::min(strip, c.cols - column);
-    const Index first = task / strips * run, end = std::min(b.rows, first + run);
+    const Index column = task % strips * strip, cols = (std::min)(strip, c.cols - column);
+    const Index first = task / strips * run, end = (std::min)(b.rows, first + run);
     const MatrixView<P> sums = partial.block(task / strips * a.rows, column, a.rows, cols);
     if (!direct || !accumulate)
       for (Index i = 0; i < a.rows; ++i) std::fill_n(sums.row(i), cols, P(0));
@@ -121,7 +121,7 @@ void gemm_few(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, M
   if (direct) return;
   ctx.parallel_for(a.rows * strips, a.rows * c.cols * runs, [&](Index task, int) {
     const Index i = task / strips, column = task % strips * strip;
-    const Index cols = std::min(strip, c.cols - column);
+    const Index cols = (std::min)(strip, c.cols - column);
     P* const to = c.row(i) + column;
     if (!accumulate) std::fill_n(to, cols, P(0));
     for (Index r = 0; r < runs; ++r) {

@@ -79,7 +79,7 @@ void gemm_project(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> 
           partial.row(task * Terms) + row, partial.stride);
     };
     for (Index r = 0; r < tile.rows;) {
-      const Index left = std::min(tile.rows - r, h.block_size - (k + r) % h.block_size);
+      const Index left = (std::min)(tile.rows - r, h.block_size - (k + r) % h.block_size);
       if (left >= 4) {
         rows_from(std::integral_constant<int, 4>{}, r);
         r += 4;
@@ -91,9 +91,9 @@ void gemm_project(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> 
   };
   if (c.empty())
     ctx.parallel_for(tasks, 2 * Terms * w.rows * w.cols, [&](Index task, int) {
-      const Index column = task * width, columns = std::min(width, w.cols - column);
+      const Index column = task * width, columns = (std::min)(width, w.cols - column);
       for (Index k = 0; k < w.rows; k += depth_tile)
-        visit(task, k, column, w.block(k, column, std::min(depth_tile, w.rows - k), columns));
+        visit(task, k, column, w.block(k, column, (std::min)(depth_tile, w.rows - k), columns));
     });
   else
     gemm_blocked<false>(ctx, identity<P>(a.cols), a, w, c, false, visit, Keep());

@@ -31,8 +31,8 @@ void pack_rows(const Reflection<P>& h, MatrixView<const A> a, Index first, Index
   P factors[Rows * (Terms == 0 ? 1 : Terms)] = {};  // of the block at hand
   for (Index column = 0, end; column < a.cols; column = end) {
     const Index chunk = column / h.block_size, offset = column % h.block_size;
-    const Index k = column / depth_tile * depth_tile, depth = std::min(depth_tile, a.cols - k);
-    end = std::min((chunk + 1) * h.block_size, k + depth);
+    const Index k = column / depth_tile * depth_tile, depth = (std::min)(depth_tile, a.cols - k);
+    end = (std::min)((chunk + 1) * h.block_size, k + depth);
     const Index b = Terms == 0 ? 0 : h.block(first, chunk);
     if (offset == 0) dot_block<Terms, Rows>(h, b, in + column, a.stride, factors, Terms);
     Vectors<Terms, P> w;
@@ -56,15 +56,15 @@ void pack_tokens(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> 
   constexpr Index group = 4;
   const Index tokens = round_up(a.rows, panel_tokens<P>), tasks = tokens / group;
   ctx.parallel_for(tasks, tokens * a.cols, [&](Index task, int) {
-    const Index first = task * group, end = std::min(first + group, a.rows);
+    const Index first = task * group, end = (std::min)(first + group, a.rows);
     with_terms(h.terms(), [&](auto terms) {
       constexpr int count = decltype(terms)::value;
       if (end - first == group) return pack_rows<count, 4>(h, a, first, tokens, packed);
       for (Index row = first; row < end; ++row) pack_rows<count, 1>(h, a, row, tokens, packed);
     });
-    for (Index row = std::max(first, end); row < first + group; ++row)
+    for (Index row = (std::max)(first, end); row < first + group; ++row)
       for (Index k = 0; k < a.cols; k += depth_tile) {
-        const Index depth = std::min(depth_tile, a.cols - k);
+        const Index depth = (std::min)(depth_tile, a.cols - k);
         P* const to = packed + k * tokens + row / panel_tokens<P> * panel_tokens<P> * depth;
         for (Index i = 0; i < depth; ++i) to[i * panel_tokens<P> + row % panel_tokens<P>] = P(0);
       }

@@ -105,7 +105,7 @@ EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index
     if constexpr (Where == Place::packed) {
       V value[Rows];
       unroll<Rows>([&](auto r) ETHER_INLINE_LAMBDA { value[r] = updated(r); });
-      store_transposed<Rows>(out + i * out_stride, out_stride, value, std::min(size - i, L));
+      store_transposed<Rows>(out + i * out_stride, out_stride, value, (std::min)(size - i, L));
     } else {
       unroll<Rows>([&](auto r)
                        ETHER_INLINE_LAMBDA { store_at(out + r * out_stride + i, updated(r)); });
@@ -138,10 +138,13 @@ EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index
 ///     out_r = in_r + add_r + sum_k c_k (in_r . w_k) w_k + sum_j given_rj v_j
 ///
 /// for the vectors w_k of h and the rows v_j of `given`.
+///
+/// Not inlined: within a larger function g++ spills registers in the loops (AVX2).
 template <int Dots, int Adds, int Rows, Place Where, class P, class A, class B, class C>
-void update_chunks(const Reflection<P>& h, Index row, Index chunk, Index chunk_end,
-                   MatrixView<const A> in, MatrixView<B> out, MatrixView<const C> add,
-                   MatrixView<const P> given, const P* given_factor) {
+EIGEN_DONT_INLINE void update_chunks(const Reflection<P>& h, Index row, Index chunk,
+                                     Index chunk_end, MatrixView<const A> in, MatrixView<B> out,
+                                     MatrixView<const C> add, MatrixView<const P> given,
+                                     const P* given_factor) {
   constexpr int count = Dots + Adds;
   const Index size = h.block_size;
   Vectors<count, P> v;
@@ -211,24 +214,21 @@ void reflect_rows(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
   const Index work = in.rows * h.width() * (1 + Dots);
   ctx.parallel_for(row_tasks * runs, work, [&](Index task, int) {
     const Index chunk = task % runs * run, row = task / runs * rows;
-    update_range<Dots, 0, Where>(h, row, std::min(in.rows, row + rows), chunk,
-                                 std::min(h.blocks, chunk + run), in, out, add,
+    update_range<Dots, 0, Where>(h, row, (std::min)(in.rows, row + rows), chunk,
+                                 (std::min)(h.blocks, chunk + run), in, out, add,
                                  MatrixView<const P>{}, [](Index, int) { return P(0); });
     if (Where == Place::streamed) finish_streaming();
   });
 }
 
-/// out (rows, width) = in H + add, see backend.hpp.
+/// out (rows, width) = in H + add, see backend.hpp. Never past the cache: what comes between products
+/// is soon read again.
 template <class P, class A, class B, class C>
 void reflect_rows(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> in,
                   MatrixView<B> out, MatrixView<const C> add) {
   if (in.empty()) return;
   with_terms(h.terms(), [&](auto terms) {
-    constexpr int count = decltype(terms)::value;
-    if constexpr (std::is_same_v<A, B>)  // a merge; what comes between products is soon read again
-      if (worth_streaming(in, out, h.block_size))
-        return reflect_rows<count, Place::streamed>(ctx, h, in, out, add);
-    reflect_rows<count, Place::memory>(ctx, h, in, out, add);
+    reflect_rows<decltype(terms)::value, Place::memory>(ctx, h, in, out, add);
   });
 }
 

@@ -84,7 +84,7 @@ void reflect_grad(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
     P* const to = sums + tile * Terms * width + column;
     for (int k = 0; k < Terms; ++k) std::fill_n(to + k * width, size, P(0));
     const P* const unit = h.unit.data + h.block(0, chunk) * size;
-    for (Index row = tile * tile_tokens; row < std::min(t.rows, (tile + 1) * tile_tokens); ++row)
+    for (Index row = tile * tile_tokens; row < (std::min)(t.rows, (tile + 1) * tile_tokens); ++row)
       grad_block<Terms>(t.row(row) + column, r.row(row) + column, size, unit, h.unit.stride, to,
                         width);
   });
@@ -92,7 +92,7 @@ void reflect_grad(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
   // Chunks of the same block (layout row_chunk) are neighbours: one task adds them all.
   ctx.parallel_for(h.blocks, tiles * width * Terms, [&](Index b, int) {
     const Index begin = std::max<Index>(0, b * h.period - h.first);
-    const Index end = std::min(h.blocks, (b + 1) * h.period - h.first);
+    const Index end = (std::min)(h.blocks, (b + 1) * h.period - h.first);
     for (Index chunk = begin; chunk < end; ++chunk)
       for (int k = 0; k < Terms; ++k) {
         P* const total = sums + k * width + chunk * size;

@@ -19,15 +19,15 @@ namespace ether::detail {
 /// sums_k of neighbouring blocks of rows.
 template <class P>
 struct ColumnSums {
-  MatrixView<P> all;  // those of block b from row (b - first_block) * stride on
-  Index first_block = 0, stride = 0;
+  MatrixView<P> all;  // those of block b from row (b - first_block) * rows_per_block on
+  Index first_block = 0, rows_per_block = 0;
   MatrixView<P> of_block(const Reflection<P>& h_out, Index b) const {
-    return all.middle_rows((b - first_block) * stride, h_out.terms());
+    return all.middle_rows((b - first_block) * rows_per_block, h_out.terms());
   }
 };
 
 /// The sums of the blocks in the rows from `first` to `end`, in the frame's memory. A task sums
-/// `chunk` rows of a block: a constant, so that results do not depend on the number of threads.
+/// `chunk` rows of a block; results depend on that, but not on the number of threads.
 /// rows_of(row, count, thread) gives rows of the weight, `piece` or fewer, as a MatrixView: before
 /// H_in or, where rows differ in that, after it.
 template <class P, class RowsOf>
@@ -41,10 +41,10 @@ ColumnSums<P> column_sums(EigenContext& ctx, EigenContext::Frame& frame, const R
 
   ctx.parallel_for(blocks * chunks, (end - first) * cols * terms, [&](Index task, int thread) {
     const Index top = first + task / chunks * height, from = top + task % chunks * chunk;
-    const Index to = std::min(top + height, from + chunk);
+    const Index to = (std::min)(top + height, from + chunk);
     const auto total = sums.all.middle_rows(task * terms, terms);
     for (Index row = from; row < to; row += piece) {
-      const Index count = std::min(piece, to - row);
+      const Index count = (std::min)(piece, to - row);
       const auto rows = rows_of(row, count, thread);
       const auto unit = h_out.unit.block(0, row, terms, count);
       if (terms == 1)
@@ -56,9 +56,9 @@ ColumnSums<P> column_sums(EigenContext& ctx, EigenContext::Frame& frame, const R
 
   ctx.parallel_for(blocks, blocks * chunks * cols * terms, [&](Index b, int) {
     const auto total = sums.of_block(h_out, sums.first_block + b);
-    for (Index at = terms; at < sums.stride; ++at) {
+    for (Index at = terms; at < sums.rows_per_block; ++at) {
       P* const to = total.row(at % terms);
-      const P* const from = sums.all.row(b * sums.stride + at);
+      const P* const from = sums.all.row(b * sums.rows_per_block + at);
       for (Index i = 0; i < cols; ++i) to[i] += from[i];
     }
     if (h_in.step == 0 && h_in.terms() != 0)
@@ -75,7 +75,7 @@ void transform_rows(const Reflection<P>& h_in, const Reflection<P>& h_out,
                     MatrixView<B> out) {
   for (Index r = 0, count; r < in.rows; r += count) {
     const Index block = (row + r) / h_out.block_size;
-    count = std::min(in.rows - r, (block + 1) * h_out.block_size - (row + r));
+    count = (std::min)(in.rows - r, (block + 1) * h_out.block_size - (row + r));
     const MatrixView<const P> given = sums.of_block(h_out, block);
     const auto factor = [&, top = row + r](Index i, int k) {
       return h_out.coefficient(k, block) * h_out.unit(k, top + i);
@@ -102,7 +102,7 @@ void transform_panels(EigenContext& ctx, const Reflection<P>& h_in, const Reflec
   const bool alike = h_in.step == 0;
 
   for (Index first = 0, end; first < in.rows; first = end) {
-    end = std::min(in.rows, first + panel);
+    end = (std::min)(in.rows, first + panel);
     EigenContext::Frame frame(ctx);
     const auto buffers = frame.matrix<P>(alike ? 0 : ctx.threads() * few, in.cols);
     const auto rows_of = [&](Index row, Index count, int) { return in.middle_rows(row, count); };
@@ -118,7 +118,7 @@ void transform_panels(EigenContext& ctx, const Reflection<P>& h_in, const Reflec
     const Index tasks = (end - first + chunk - 1) / chunk;
     const Index work = (end - first) * in.cols * (1 + h_in.terms() + h_out.terms());
     ctx.parallel_for(tasks, work, [&](Index task, int) {
-      const Index row = first + task * chunk, count = std::min(chunk, end - row);
+      const Index row = first + task * chunk, count = (std::min)(chunk, end - row);
       transform_rows<Where>(h_in, h_out, sums, row, in.middle_rows(row, count),
                             out.middle_rows(row, count));
       if (Where == Place::streamed) finish_streaming();
@@ -131,11 +131,18 @@ template <class P, class A, class B>
 void transform(EigenContext& ctx, const Reflection<P>& h_in, const Reflection<P>& h_out,
                MatrixView<const A> in, MatrixView<B> out) {
   if (in.empty()) return;
-  if (h_out.terms() == 0) return reflect_rows(ctx, h_in, in, out, MatrixView<const A>{});
-  if (worth_streaming(in, out, h_in.block_size))
+  const bool streamed = worth_streaming(in, out, h_in.block_size);
+  if (h_out.terms() != 0 && streamed)
     transform_panels<Place::streamed>(ctx, h_in, h_out, in, out);
-  else
+  else if (h_out.terms() != 0)
     transform_panels<Place::memory>(ctx, h_in, h_out, in, out);
+  else if (streamed)
+    with_terms(h_in.terms(), [&](auto terms) {
+      reflect_rows<decltype(terms)::value, Place::streamed>(ctx, h_in, in, out,
+                                                            MatrixView<const A>{});
+    });
+  else
+    reflect_rows(ctx, h_in, in, out, MatrixView<const A>{});
 }
 
 }  // namespace ether::detail
