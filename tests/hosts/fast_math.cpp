@@ -44,8 +44,8 @@ void prepare_strength(double strength) {
   ether::AdapterConfig config;
   config.strength = strength;
   Backend::Context ctx(1);
-  const ether::PreparedAdapter<Backend> prepared(
-      ctx, ether::Adapter<float>::random(config, 8, 16, 1));
+  const ether::PreparedAdapter<Backend> prepared(ctx,
+                                                 ether::Adapter<float>::random(config, 8, 16, 1));
 }
 
 }  // namespace

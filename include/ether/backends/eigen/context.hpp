@@ -92,7 +92,8 @@ class EigenContext : public detail::Workspace<detail::AllocateHost> {
     constexpr Index worth_a_team = Index{1} << 16;  // some microseconds
     const bool together = threads_ > 1 && count > 1 && work >= worth_a_team;
     if (together && host_) {
-      const auto copy = task;  // or what it refers to would have to be in memory in the loop below too
+      // A copy: referred to here, `task` would have to be in memory for the loop below too.
+      const auto copy = task;
       return host_(count, TaskRef(copy));
     }
 #ifdef _OPENMP
