@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace ether {
@@ -17,12 +18,11 @@ namespace detail {
 /// |w|, computed without overflow or underflow.
 template <class Parameter>
 double length(const Parameter* w, Index size) {
-  std::uint64_t bits = 0;  // in their order: finite numbers, infinity, NaNs
-  for (Index i = 0; i < size; ++i)
-    bits = (std::max)(bits, magnitude_bits(static_cast<double>(w[i])));
-  double largest;
-  std::memcpy(&largest, &bits, sizeof largest);
-  if (bits == 0 || bits >= infinity_bits) return largest;
+  const Bits<Parameter> bits = largest_bits(w, size);
+  Parameter most;
+  std::memcpy(&most, &bits, sizeof most);
+  const double largest = static_cast<double>(most);
+  if (bits == 0 || bits >= infinity_bits<Parameter>) return largest;
   double sum = 0;
   for (Index i = 0; i < size; ++i) {
     const double scaled = static_cast<double>(w[i]) / largest;

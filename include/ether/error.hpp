@@ -9,8 +9,8 @@
 #include <sstream>
 #include <stdexcept>
 
-// How an error leaves the library: ETHER_THROW(exception), which must not return. A host may define it.
-// Without exceptions (-fno-exceptions) the sentence goes to the handler of set_error_handler, and then
+// How an error leaves the library: ETHER_THROW(exception), which must not return. A host may define it
+// (the same in all files of a program). Without exceptions (-fno-exceptions) the sentence goes to the handler of set_error_handler, and then
 // the program aborts.
 #if !defined(ETHER_THROW)
 #if defined(__cpp_exceptions)
@@ -64,8 +64,8 @@ class cuda_error : public error {
   using error::error;
 };
 
-/// What gets an error's sentence where there are no exceptions, before the program aborts. It may not
-/// return at all (longjmp, exit).
+/// What gets an error's sentence where there are no exceptions, before the program aborts. It may end
+/// the program itself, by exit for instance.
 using ErrorHandler = void (*)(const char* sentence);
 
 namespace detail {

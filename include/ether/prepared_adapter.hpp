@@ -126,7 +126,8 @@ class PreparedAdapter {
           const Parameter* block = w.row(k) + b * size;
           const double length = detail::length(block, size);
           const double inverse = 1 / length;
-          if (!detail::is_finite(length) || !(length > 0) ||
+          if (detail::largest_bits(block, size) >= detail::infinity_bits<Parameter> ||
+              !detail::is_finite(length) || !(length > 0) ||
               !(inverse <= static_cast<double>((std::numeric_limits<Parameter>::max)())))
             detail::fail<parameter_error>(
                 to_string(side), "_", detail::term_name(k), " block ", b, " of ", blocks,

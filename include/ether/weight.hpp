@@ -93,7 +93,10 @@ class DenseWeight {
   using Intermediate = typename Backend::Intermediate;
   using Context = typename Backend::Context;
 
-  /// out, in and stride: any integers.
+  DenseWeight(const Scalar* data, Index out, Index in) : view_(data, out, in) {}
+  DenseWeight(const Scalar* data, Index out, Index in, Index stride)
+      : view_(data, out, in, stride) {}
+  /// The same for sizes of any integer type.
   template <class Out, class In, std::enable_if_t<detail::are_sizes<Out, In>, int> = 0>
   DenseWeight(const Scalar* data, Out out, In in) : view_(data, out, in) {}
   template <class Out, class In, class Stride,

@@ -1,10 +1,12 @@
-// A host compiled with -Ofast: what is infinite or not a number is refused as ever.
+// A host compiled with -ffast-math: what is infinite or not a number is refused as ever.
 
 #include <ether/ether.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 
 namespace {
 
@@ -32,9 +34,10 @@ void expect(bool refused, const char* what, Call&& call) {
   ++faults;
 }
 
-/// An adapter of which one element is `value`.
-void prepare(float value) {
+/// An adapter of which one element is `value`, and, where it is given, the others are `rest`.
+void prepare(float value, std::optional<float> rest = {}) {
   auto adapter = ether::Adapter<float>::random({}, 8, 16, 1);
+  if (rest) std::fill_n(adapter.data(), 16, *rest);
   adapter.data()[3] = value;
   Backend::Context ctx(1);
   const ether::PreparedAdapter<Backend> prepared(ctx, adapter);
@@ -56,6 +59,14 @@ int main() {
     expect(true, "a NaN", [=] { prepare(from_bits(bits)); });
   for (const std::uint32_t bits : {0x7f800000u, 0xff800000u})
     expect(true, "an infinity", [=] { prepare(from_bits(bits)); });
+  expect(true, "a block of zeros", [] { prepare(0, 0); });
+  expect(true, "a length whose inverse is infinite", [] { prepare(0, from_bits(1)); });
+  const float one = 1, nan = from_bits(0x7fc00000u);
+  if (ether::detail::same_value(nan, one) || ether::detail::same_value(one, nan) ||
+      !ether::detail::same_value(nan, nan) || !ether::detail::same_value(one, one)) {
+    std::puts("a NaN compares wrongly");
+    ++faults;
+  }
   expect(false, "a strength of 0.5", [] { prepare_strength(0.5); });
   for (const std::uint32_t bits : {0x7fc00000u, 0x7f800000u, 0xff800000u})
     expect(true, "a strength that is not finite",

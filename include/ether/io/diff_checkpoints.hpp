@@ -33,7 +33,7 @@ struct CheckpointDiff {
     if (!only_in_a.empty() || !only_in_b.empty()) return true;
     return std::any_of(tensors.begin(), tensors.end(), [&](const TensorDiff& t) {
       if (t.same_bytes) return false;
-      return !t.comparable || !(t.relative <= tolerance) ||
+      return !t.comparable || !detail::is_finite(t.relative) || t.relative > tolerance ||
              (tolerance == 0 && (t.a->dtype != t.b->dtype || t.max_absolute > 0));
     });
   }
@@ -52,15 +52,15 @@ inline void compare_values(const Checkpoint::Tensor& a, const Checkpoint::Tensor
     widen(a.info->dtype, a.data() + i * a_size, run, x);
     widen(b.info->dtype, b.data() + i * b_size, run, y);
     for (Index j = 0; j < run; ++j) {
-      if (x[j] == y[j] || (detail::is_nan(x[j]) && detail::is_nan(y[j]))) {
-        if (detail::is_finite(x[j])) all.add(x[j]);
+      if (same_value(x[j], y[j])) {
+        if (is_finite(x[j])) all.add(x[j]);
         continue;
       }
       double d = std::fabs(x[j] - y[j]);
-      if (detail::is_nan(d)) d = std::numeric_limits<double>::infinity();
+      if (is_nan(d)) d = std::numeric_limits<double>::infinity();
       diff.max_absolute = (std::max)(diff.max_absolute, d);
       difference.add(d);
-      if (detail::is_finite(x[j])) all.add(x[j]);
+      if (is_finite(x[j])) all.add(x[j]);
     }
   }
   diff.relative = Norm::ratio(difference, all);

@@ -120,12 +120,11 @@ inline std::uint64_t verify_merge(const Checkpoint::Tensor& base, const Checkpoi
                            static_cast<double>(Limits::denorm_min()));
         });
         for (std::size_t i = 0; i < row.size(); ++i) {
-          if (written[i] == nearest[i] ||
-              (detail::is_nan(written[i]) && detail::is_nan(nearest[i])))
-            continue;
+          if (same_value(written[i], nearest[i])) continue;
           const double slack =
               unit * std::fabs(nearest[i]) + least + 1e-12 * (magnitude + std::fabs(row[i]));
-          if (!(std::fabs(written[i] - nearest[i]) <= slack))
+          const double off = std::fabs(written[i] - nearest[i]);
+          if (is_nan(off) || !(off <= slack))
             fail<io_error>("verification: '", base.info->name, "' element (", r, ", ", i, ") is ",
                            written[i], ", but must be ", nearest[i]);
         }

@@ -40,7 +40,9 @@ struct AllocateHost {
 /// A reference to a callable task(index, thread), which must outlive it.
 class TaskRef {
  public:
-  template <class Task, std::enable_if_t<!std::is_same_v<Task, TaskRef>, int> = 0>
+  template <class Task, std::enable_if_t<!std::is_same_v<Task, TaskRef> &&
+                                             std::is_invocable_v<const Task&, Index, int>,
+                                         int> = 0>
   TaskRef(const Task& task)
       : task_(&task), call_([](const void* to, Index index, int thread) {
           (*static_cast<const Task*>(to))(index, thread);
@@ -54,11 +56,15 @@ class TaskRef {
 
 /// A host's own threads: calls task(index, thread) once for every index from 0 to count - 1, and
 /// returns when all are done. 0 <= thread < the Context's threads; no two calls with the same
-/// `thread` may run at the same time. Any order, any thread: results are the same.
+/// `thread` may run at the same time. What tasks have written must then be visible to the caller, as
+/// after a join. Any order, any thread: results are the same. It must not throw while tasks run. A
+/// pool whose own threads use the layer must allow such nested calls, or their Contexts have one
+/// thread.
 using ParallelFor = std::function<void(Index count, TaskRef task)>;
 
 /// One per calling thread: how many threads a call may use, and the memory it works in. The memory
-/// grows to what the largest call needs and is then reused. Movable, not copyable.
+/// grows to what the largest call needs and is then reused. Movable, not copyable; one that was moved
+/// from can only be assigned to.
 class EigenContext : public detail::Workspace<detail::AllocateHost> {
  public:
   /// 0: as many threads as OpenMP gives (OMP_NUM_THREADS); 1 where compiled without OpenMP.
@@ -83,8 +89,8 @@ class EigenContext : public detail::Workspace<detail::AllocateHost> {
 
   int threads() const { return threads_; }
 
-  /// Calls task(index, thread) for every index below `count`, thread < threads(). A thread gets
-  /// neighbouring indices. `work` is about how many multiplications all of it takes: too few, and
+  /// Calls task(index, thread) for every index below `count`, thread < threads(). OpenMP gives a
+  /// thread neighbouring indices. `work` is about how many multiplications all of it takes: too few, and
   /// waking threads would cost more. Tasks must not throw, and must each give the same result on
   /// whichever thread they run.
   template <class Task>
