@@ -128,22 +128,26 @@ void eigen_product(benchmark::State& state) {
 }
 
 /// Checks forward and merge of a layer against one another before either is timed.
-bool consistent(const ether::EtherLinear<ether::EigenBackend<float>>& layer) {
-  auto& d = Data<float>::get();
+template <class T>
+bool consistent(const ether::EtherLinear<ether::EigenBackend<T>>& layer) {
+  auto& d = Data<T>::get();
   layer.forward(d.ctx, d.x, d.out);
   layer.merge(d.ctx, d.merged);
-  const MatrixOf<float> expected = d.x * d.merged.transpose();
-  return (d.out - expected).norm() <= 1e-4f * expected.norm();
+  const MatrixOf<float> expected =
+      d.x.template cast<float>() * d.merged.template cast<float>().transpose();
+  const float tolerance = sizeof(T) == 2 ? 1e-2f : 1e-4f;  // both results are rounded to T
+  return (d.out.template cast<float>() - expected).norm() <= tolerance * expected.norm();
 }
 
 enum class Operation { forward, backward, merge };
 
 /// `keeps`: the forward pass keeps s, the tokens before H_out, and backward takes it.
+template <class T = float>
 void layer(benchmark::State& state, Operation operation, Adapted adapted, Index tokens,
            bool keeps = false) {
-  auto& d = Data<float>::get();
+  auto& d = Data<T>::get();
   const auto adapter = adapted.adapter();
-  const ether::EtherLinear<ether::EigenBackend<float>> layer(d.ctx, d.w, adapter);
+  const ether::EtherLinear<ether::EigenBackend<T>> layer(d.ctx, d.w, adapter);
   if (!consistent(layer)) return state.SkipWithError("forward and merge disagree");
   auto grads = ether::Adapter<float>::zeros_like(adapter);
   const auto x = d.x.topRows(tokens), grad_y = d.grad_y.topRows(tokens);
@@ -156,7 +160,8 @@ void layer(benchmark::State& state, Operation operation, Adapted adapted, Index 
     if (operation == Operation::merge) layer.merge(d.ctx, d.merged);
     benchmark::ClobberMemory();
   }
-  set_bytes(state, (operation == Operation::merge ? 2.0 : 1.0) * 4 * double(width * width));
+  set_bytes(state,
+            (operation == Operation::merge ? 2.0 : 1.0) * double(width * width * Index(sizeof(T))));
 }
 
 std::string tokens_name(Index tokens) { return "/tokens:" + std::to_string(tokens); }
@@ -170,6 +175,8 @@ const Adapted merges[] = {
     {Variant::ether, Sides::both, 1},       {Variant::ether, Sides::both, 32},
     {Variant::ether_plus, Sides::input, 1}, {Variant::ether_plus, Sides::output, 1},
     {Variant::ether_plus, Sides::both, 1},  {Variant::ether_plus, Sides::both, 32}};
+const Adapted merges_bfloat16[] = {{Variant::ether, Sides::input, 32},
+                                   {Variant::ether_plus, Sides::both, 32}};
 
 void add_all() {
   using bf16 = Eigen::bfloat16;
@@ -203,6 +210,10 @@ void add_all() {
   for (const Adapted& a : merges)
     bench::add_benchmark("merge/" + a.name(),
                          [=](auto& state) { layer(state, Operation::merge, a, 1); });
+  bench::add_benchmark("copy_w/bfloat16", copy_w<bf16>);
+  for (const Adapted& a : merges_bfloat16)
+    bench::add_benchmark("merge/" + a.name() + "/bfloat16",
+                         [=](auto& state) { layer<bf16>(state, Operation::merge, a, 1); });
 }
 
 std::vector<std::pair<std::string, std::string>> ratios() {
@@ -228,6 +239,8 @@ std::vector<std::pair<std::string, std::string>> ratios() {
                          "product/float" + tokens_name(tokens));
   pairs.emplace_back("product/float/tokens:128", "eigen_product/float/tokens:128");
   for (const Adapted& a : merges) pairs.emplace_back("merge/" + a.name(), "copy_w");
+  for (const Adapted& a : merges_bfloat16)
+    pairs.emplace_back("merge/" + a.name() + "/bfloat16", "copy_w/bfloat16");
   return pairs;
 }
 

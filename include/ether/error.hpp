@@ -9,9 +9,9 @@
 #include <sstream>
 #include <stdexcept>
 
-// How an error leaves the library: ETHER_THROW(exception), which must not return. A host may define it
-// (the same in all files of a program). Without exceptions (-fno-exceptions) the sentence goes to the handler of set_error_handler, and then
-// the program aborts.
+// How an error leaves the library: ETHER_THROW(exception), which must not return. A host may define it,
+// in all files of a program alike. Without exceptions (-fno-exceptions) the handler of
+// set_error_handler gets the sentence, and then the program aborts.
 #if !defined(ETHER_THROW)
 #if defined(__cpp_exceptions)
 #define ETHER_THROW(exception) throw exception

@@ -126,6 +126,7 @@ class PreparedAdapter {
           const Parameter* block = w.row(k) + b * size;
           const double length = detail::length(block, size);
           const double inverse = 1 / length;
+          // Elements first: of a length, once computed, -ffast-math may say that it is no NaN.
           if (detail::largest_bits(block, size) >= detail::infinity_bits<Parameter> ||
               !detail::is_finite(length) || !(length > 0) ||
               !(inverse <= static_cast<double>((std::numeric_limits<Parameter>::max)())))
