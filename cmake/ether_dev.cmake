@@ -3,7 +3,8 @@ include(CheckCXXCompilerFlag)
 find_package(Threads REQUIRED)
 
 add_library(ether_dev INTERFACE)
-target_link_libraries(ether_dev INTERFACE ether::ether Threads::Threads)
+target_link_libraries(ether_dev INTERFACE ether::ether $<TARGET_NAME_IF_EXISTS:ether::openmp>
+                                          Threads::Threads)
 
 # clang counts sign conversions among -Wconversion, g++ does not; the looser one holds for both.
 set(ether_warnings -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)

@@ -8,10 +8,21 @@
 
 #include <cstdlib>
 
+// The Weight of the example itself.
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#define main example_main
+namespace quantized {
+#include "../examples/quantized_weight.cpp"
+}
+#undef main
+
 #ifdef ETHER_TEST_COUNTS_ALLOCATIONS
 
 namespace {
 
+using ether::Index;
 using test::allocations_of;
 using test::at_most;
 
@@ -59,6 +70,43 @@ void check_no_allocation() {
 TEST_CASE("no allocation after the first call") {
   check_no_allocation<float>();  // double and half: the code of float and bfloat16
   check_no_allocation<Eigen::bfloat16>();
+}
+
+TEST_CASE(
+    "no allocation with weights of other types, in the row operations, in one's own product") {
+  using Backend = ether::EigenBackend<float>;
+  using Mixed = ether::MixedWeight<Backend, Eigen::bfloat16>;
+  const Index out = 320, in = 256;
+  ether::AdapterConfig config;
+  config.variant = ether::Variant::ether_plus;
+  config.sides = ether::Sides::both;
+  config.input_blocks = config.output_blocks = 4;
+  const auto adapter = test::random_adapter<float>(config, out, in, 1);
+  const auto w = test::random_matrix<Eigen::bfloat16>(out, in, 2);
+  const auto bias = test::random_matrix<float>(1, out, 3);
+  std::vector<quantized::Block> blocks(static_cast<std::size_t>(out * in / quantized::Block::size));
+  for (Index tokens : {1, 7, 70}) {
+    ether::EigenContext ctx(at_most(2));
+    const ether::EtherLinear<Backend, Mixed> mixed(ctx, Mixed(w), adapter, bias.data());
+    const ether::EtherLinear<Backend, quantized::QuantizedWeight> own(ctx, {blocks.data(), out, in},
+                                                                      adapter, bias.data());
+    const ether::PreparedAdapter<Backend> scattered(
+        ctx, out, in, {{adapter, 0, ether::interleaved_row_order(2, 160)}});
+    const auto x = test::random_matrix<float>(tokens, in, 4);
+    test::MatrixOf<float> y(tokens, out), z(tokens, in);
+    const auto calls = [&] {
+      mixed.forward(ctx, x, y);
+      own.forward(ctx, x, y);
+      ether::reflect_input(ctx, scattered, x, z);
+      ether::reflect_output(ctx, scattered, y, y, {bias.data(), {}});
+    };
+    CHECK(allocations_of(calls) > 0);
+    CHECK(allocations_of(calls) == 0);
+    CHECK(allocations_of([&] {  // without a Context
+            ether::reflect_input(mixed.prepared(), x, z);
+            ether::reflect_output(mixed.prepared(), y, y, {bias.data(), {}});
+          }) == 0);
+  }
 }
 
 TEST_CASE("no allocation with more threads than tasks") {

@@ -249,7 +249,7 @@ TEST_CASE("the free row operations check their input") {
   c.layout = ether::BlockLayout::row_chunk;
   const ether::PreparedAdapter<Backend> chunked(s.ctx, test::random_adapter<float>(c, 8, 6, 1));
   CHECK_REFUSED(ether::reflect_input(s.ctx, chunked, s.x, z), ether::parameter_error, "row_chunk",
-                "3 input blocks");
+                "5 different H_in");
   CHECK((z.array() == 77).all());
 }
 

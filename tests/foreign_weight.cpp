@@ -163,3 +163,51 @@ TEST_CASE("a foreign weight that cannot be sliced refuses row_chunk") {
   CHECK_NOTHROW(
       Layer(ctx, ScaledWeight<float>(b, scale), test::random_adapter<float>(config, 33, 28, 3)));
 }
+
+TEST_CASE("a MixedWeight computes what the same weight as float does") {
+  using Backend = ether::EigenBackend<float>;
+  using Element = Eigen::bfloat16;
+  using Mixed = ether::MixedWeight<Backend, Element>;
+  for (const auto sides : {ether::Sides::input, ether::Sides::both})
+    for (const auto layout : {ether::BlockLayout::diagonal, ether::BlockLayout::row_chunk})
+      for (const Index tokens : {1, 5, 70}) {
+        ether::AdapterConfig config;
+        config.variant = ether::Variant::ether_plus;
+        config.sides = sides;
+        config.layout = layout;
+        config.input_blocks = 4;
+        config.output_blocks = 3;
+        const Index out = 33, in = 92;
+        const auto adapter = test::random_adapter<float>(config, out, in, 1);
+        const auto w = test::random_matrix<Element>(out, in + 3, 2);  // rows further apart
+        const test::MatrixOf<float> wide = w.leftCols(in).cast<float>();
+        const auto bias = test::random_matrix<float>(1, out, 3),
+                   x = test::random_matrix<float>(tokens, in, 4),
+                   g = test::random_matrix<float>(tokens, out, 5);
+        EigenContext ctx(2);
+        const ether::EtherLinear<Backend, Mixed> mixed(ctx, Mixed({w.data(), out, in, in + 3}),
+                                                       adapter, bias.data());
+        const ether::EtherLinear<Backend> same(ctx, wide, adapter, bias.data());
+        test::MatrixOf<float> y(tokens, out), expected(tokens, out), grad_x(tokens, in),
+            wanted(tokens, in);
+        auto grads = ether::Adapter<float>::zeros_like(adapter), reference = grads;
+        mixed.forward(ctx, x, y);
+        same.forward(ctx, x, expected);
+        mixed.backward(ctx, x, g, grad_x, grads);
+        same.backward(ctx, x, g, wanted, reference);
+        const auto norm = [](const auto& m) { return test::to_double(m).norm(); };
+        // Both are within a tolerance of the exact result, hence within two of each other.
+        const double magnitude = 9 * norm(wide);
+        const auto near = [&](const auto& a, const auto& b, double size) {
+          return test::difference(test::to_double(a), test::to_double(b),
+                                  2 * test::tolerance<float, float>(2 * (in + out) + 20, size, 0));
+        };
+        CHECK(near(y, expected, magnitude * norm(x)) == "");
+        CHECK(near(grad_x, wanted, magnitude * norm(g)) == "");
+        const auto flat = [](const ether::Adapter<float>& a) {
+          return MatrixView<const float>(a.data(), Index{1}, a.size());
+        };
+        // (ŵ.t) r + (ŵ.r) t, over the length of w, which is above 1 here.
+        CHECK(near(flat(grads), flat(reference), 4 * magnitude * norm(x) * norm(g)) == "");
+      }
+}

@@ -135,19 +135,23 @@ class Frozen {
   }
 
   void check_forward(MatrixView<const Scalar> x, MatrixView<Scalar> y) const {
-    ether::detail::check_shape("x", x, x.rows, in_features(), "(tokens, in_features)");
-    ether::detail::check_shape("y", y, x.rows, out_features(), "(tokens of x, out_features)");
+    ether::detail::check_shape("x", x, x.rows, in_features(), "(tokens, in_features)").require();
+    ether::detail::check_shape("y", y, x.rows, out_features(), "(tokens of x, out_features)")
+        .require();
   }
   void check_backward(MatrixView<const Scalar> x, MatrixView<const Scalar> grad_y,
                       MatrixView<Scalar> grad_x) const {
-    ether::detail::check_shape("x", x, x.rows, in_features(), "(tokens, in_features)");
-    ether::detail::check_shape("grad_y", grad_y, x.rows, out_features(), "(tokens of x, out)");
+    ether::detail::check_shape("x", x, x.rows, in_features(), "(tokens, in_features)").require();
+    ether::detail::check_shape("grad_y", grad_y, x.rows, out_features(), "(tokens of x, out)")
+        .require();
     if (!grad_x.empty())
-      ether::detail::check_shape("grad_x", grad_x, x.rows, in_features(), "(tokens of x, in)");
+      ether::detail::check_shape("grad_x", grad_x, x.rows, in_features(), "(tokens of x, in)")
+          .require();
   }
   void check_merge(MatrixView<Scalar> merged) const {
-    ether::detail::check_shape("merged", merged, out_features(), in_features(), "(out, in)");
-    ether::detail::check_disjoint("the weight", weight_.dense(), "merged", merged);
+    ether::detail::check_shape("merged", merged, out_features(), in_features(), "(out, in)")
+        .require();
+    ether::detail::check_disjoint("the weight", weight_.dense(), "merged", merged).require();
   }
 
  private:

@@ -29,7 +29,7 @@ class Hra {
 
   /// û from u, as set_adapter.
   void set(Context&, View u) {
-    ether::detail::check_shape("u", u, rank(), frozen_.in_features(), "(rank, in)");
+    ether::detail::check_shape("u", u, rank(), frozen_.in_features(), "(rank, in)").require();
     for (Index k = 0; k < u.rows; ++k) {
       double squares = 0;
       for (Index i = 0; i < u.cols; ++i) squares += static_cast<double>(u(k, i)) * u(k, i);

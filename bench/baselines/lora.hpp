@@ -64,8 +64,8 @@ class Lora {
   Lora(MatrixView<const Scalar> weight, View a, View b_transposed, double scale,
        const Scalar* bias = nullptr)
       : frozen_(weight, bias), a_(a), b_(b_transposed), scale_(static_cast<P>(scale)) {
-    ether::detail::check_shape("A", a, a.rows, weight.cols, "(rank, in)");
-    ether::detail::check_shape("B^T", b_transposed, a.rows, weight.rows, "(rank, out)");
+    ether::detail::check_shape("A", a, a.rows, weight.cols, "(rank, in)").require();
+    ether::detail::check_shape("B^T", b_transposed, a.rows, weight.rows, "(rank, out)").require();
   }
 
   Index rank() const { return a_.rows; }

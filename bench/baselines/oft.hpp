@@ -58,7 +58,7 @@ class Oft {
   /// H from R, as set_adapter: part of a training step, and of no step in inference.
   void set(Context& ctx, View r) {
     const auto h = h_.view(), h_transposed = h_transposed_.view();
-    ether::detail::check_shape("R", r, frozen_.in_features(), h.cols, "(in, block_size)");
+    ether::detail::check_shape("R", r, frozen_.in_features(), h.cols, "(in, block_size)").require();
     const Index size = h.cols;
     ctx.parallel_for(h.rows / size, 2 * h.rows * size * size, [&](Index block, int) {
       const Index row = block * size;

@@ -25,7 +25,8 @@ class WeightSpace {
               const Scalar* bias = nullptr)
       : frozen_(weight, bias), adapter_(std::move(adapter)) {
     ether::detail::check_shape("the weight", weight, adapter_.out_features(),
-                               adapter_.in_features(), "that of the adapter, (out, in)");
+                               adapter_.in_features(), "that of the adapter, (out, in)")
+        .require();
     if (adapter_.config().layout != ether::BlockLayout::diagonal)
       ether::detail::fail<ether::parameter_error>("WeightSpace knows layout diagonal only");
   }

@@ -11,27 +11,9 @@
 #include <cstring>
 #include <limits>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
-namespace detail {
-
-/// |w|, computed without overflow or underflow.
-template <class Parameter>
-double length(const Parameter* w, Index size) {
-  const Bits<Parameter> bits = largest_bits(w, size);
-  Parameter most;
-  std::memcpy(&most, &bits, sizeof most);
-  const double largest = static_cast<double>(most);
-  if (bits == 0 || bits >= infinity_bits<Parameter>) return largest;
-  double sum = 0;
-  for (Index i = 0; i < size; ++i) {
-    const double scaled = static_cast<double>(w[i]) / largest;
-    sum += scaled * scaled;
-  }
-  return largest * std::sqrt(sum);
-}
-
-}  // namespace detail
+namespace detail {}  // namespace detail
 
 /// The angle between û and v̂ of one ETHER+ block. sine = 0: the block is the identity;
 /// sine = 1: it is singular at strength 1.
@@ -91,4 +73,4 @@ double distance_to_identity(const Adapter<Parameter>& adapter, Side side) {
   return std::sqrt(sum);
 }
 
-}  // namespace ether
+ETHER_END_NAMESPACE

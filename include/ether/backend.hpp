@@ -76,7 +76,7 @@
 
 #include <ether/backend_check.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// Compiles only for a complete backend; each missing or ill-fitting member is one sentence.
 template <class Backend>
@@ -124,4 +124,4 @@ constexpr bool check_backend() {
   return true;
 }
 
-}  // namespace ether
+ETHER_END_NAMESPACE

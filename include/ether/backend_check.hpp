@@ -7,7 +7,8 @@
 #include <type_traits>
 #include <utility>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// Stand-ins for a backend's arguments; never called.
 template <class B>
@@ -140,4 +141,5 @@ constexpr bool fuses() {
     return false;
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -9,9 +9,9 @@
 
 #include <ether/input_product.hpp>
 #include <ether/inverse.hpp>
-#include <ether/prepared_adapter.hpp>
+#include <ether/reflect.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// What backward reads, and where dL/dx goes, by name; an empty view is left out.
 template <class Backend>
@@ -50,19 +50,44 @@ class EtherLinear {
   /// non-finite block, and for row_chunk with a Weight that cannot be sliced.
   EtherLinear(Context& ctx, Weight weight, const Adapter<Parameter>& adapter,
               const Scalar* bias = nullptr)
-      : weight_(detail::fitting<Backend>(std::move(weight), adapter)),
-        bias_(bias),
-        prepared_(ctx, adapter) {}
+      : EtherLinear(ctx, weight, detail::whole_weight(weight, adapter), bias) {}
+
+  /// For a weight whose rows belong to several adapters, or are in an order of the engine's, see
+  /// adapted_rows.hpp. It has forward and, where no block is taken apart, merge. H_in then differs between
+  /// rows, which needs a Weight that can be sliced. Throws as above, and as PreparedAdapter does.
+  EtherLinear(Context& ctx, Weight weight, const std::vector<AdaptedRows<Parameter>>& parts,
+              const Scalar* bias = nullptr)
+      : prepared_(ctx, weight.out_features(), weight.in_features(), parts),
+        weight_(detail::fitting<Backend>(std::move(weight), prepared_)),
+        bias_(bias) {}
 
   Index out_features() const { return prepared_.out_features(); }
   Index in_features() const { return prepared_.in_features(); }
-  const AdapterConfig& config() const { return prepared_.config(); }
+  const AdapterConfig& config(Index part = 0) const { return prepared_.config(part); }
   const Weight& weight() const { return weight_; }
   const PreparedAdapter<Backend>& prepared() const { return prepared_; }
 
-  /// Other parameters of the same shape; O(in + out), no allocation. Not while another thread uses
-  /// the layer. Throws as the constructor does, and then changes nothing.
-  void set_adapter(Context& ctx, const Adapter<Parameter>& adapter) { prepared_.set(ctx, adapter); }
+  /// Other parameters of the same shape, of one part; O(in + out), no allocation. Not while another thread
+  /// uses the layer. Throws as the constructor does, and then changes nothing.
+  void set_adapter(Context& ctx, const Adapter<Parameter>& adapter, Index part = 0) {
+    prepared_.set(ctx, adapter, part);
+  }
+
+  /// What forward would throw. Needs no try around it.
+  Status check_forward(MatrixView<const Scalar> x, MatrixView<Scalar> y,
+                       MatrixView<Intermediate> s = {}) const {
+    using namespace detail;
+    const char* const like_y = "(tokens of x, out_features)";
+    ETHER_RETURN_IF_ERROR(check_shape("x", x, x.rows, in_features(), "(tokens, in_features)"));
+    ETHER_RETURN_IF_ERROR(check_shape("y", y, x.rows, out_features(), like_y));
+    ETHER_RETURN_IF_ERROR(check_disjoint("x", x, "y", y));
+    ETHER_RETURN_IF_ERROR(check_beside_weight("y", y));
+    if (s.empty()) return {};
+    ETHER_RETURN_IF_ERROR(check_shape("s", s, x.rows, out_features(), like_y));
+    ETHER_RETURN_IF_ERROR(check_disjoint("x", x, "s", s));
+    ETHER_RETURN_IF_ERROR(check_disjoint("y", y, "s", s));
+    return check_beside_weight("s", s);
+  }
 
   /// y = x W'^T + b. Overwrites y. Throws shape_error.
   void forward(Context& ctx, MatrixView<const Scalar> x, MatrixView<Scalar> y) const {
@@ -74,26 +99,16 @@ class EtherLinear {
   /// backward has no use for it.
   void forward(Context& ctx, MatrixView<const Scalar> x, MatrixView<Scalar> y,
                MatrixView<Intermediate> s) const {
-    detail::check_shape("x", x, x.rows, in_features(), "(tokens, in_features)");
-    detail::check_shape("y", y, x.rows, out_features(), "(tokens of x, out_features)");
-    detail::check_disjoint("x", x, "y", y);
-    check_beside_weight("y", y);
-    if (!s.empty()) {
-      detail::check_shape("s", s, x.rows, out_features(), "(tokens of x, out_features)");
-      detail::check_disjoint("x", x, "s", s);
-      detail::check_disjoint("y", y, "s", s);
-      check_beside_weight("s", s);
-    }
+    check_forward(x, y, s).require();
     if (y.empty()) return;
-    const auto h_in = prepared_.reflection(Side::input);
-    const auto h_out = prepared_.reflection(Side::output);
-    if (s.empty() && h_in.step == 0)
-      return Product::multiply(ctx, weight_, h_in, x, h_out, bias(), y);
+    const Product product = this->product();
+    if (s.empty() && product.has_one_h() && has_one_output())
+      return Product::multiply(ctx, weight_, product.h(), x,
+                               prepared_.output(prepared_.spans()[0], 0), bias(), y);
     Frame frame(ctx);
     const auto to = s.empty() ? detail::as_intermediate<Backend>(frame, y) : s;
-    product().forward(ctx, x, to);
-    if (!s.empty() || h_out.terms() != 0 || bias_ != nullptr || !same_type)
-      Backend::reflect(ctx, h_out, View(to), y, bias());
+    product.forward(ctx, x, to);
+    detail::apply_output(ctx, prepared_, View(to), y, Addends<Backend>{bias_, {}});
   }
 
   /// From grad_y = dL/dy: overwrites grad_x = dL/dx, skipped where grad_x is empty; and
@@ -133,7 +148,7 @@ class EtherLinear {
     static_assert(detail::has<Probe::template multiply_transposed_t, Weight>,
                   "ether: backward needs a Weight with multiply_transposed(ctx, grad_s, grad_z) "
                   "const, grad_z = grad_s W");
-    check_backward(arguments, grads);
+    check_backward(arguments, grads).require();
     const auto& [x, grad_y, grad_x, kept_s] = arguments;
     if (x.rows == 0) return;
 
@@ -146,10 +161,10 @@ class EtherLinear {
       return product.backward(ctx, frame, x, grad_s, grad_x, grads.input);
     }
     if constexpr (detail::has<Probe::template output_grad_t, Weight>)
-      if (kept_s.empty() && product.h.step == 0) {
+      if (kept_s.empty() && product.has_one_h()) {
         MatrixView<Intermediate> grad_z;
         if (need_grad_z) grad_z = Product::grad_z_for(frame, x, grad_x);
-        if (weight_.output_grad(ctx, product.h, x, h_out, grad_y, grad_z, grads.output)) {
+        if (weight_.output_grad(ctx, product.h(), x, h_out, grad_y, grad_z, grads.output)) {
           if (need_grad_z) product.finish(ctx, x, View(grad_z), grad_x, grads.input);
           return;
         }
@@ -168,15 +183,18 @@ class EtherLinear {
 
   /// merged = W' = H_out W H_in, (out, in), overwritten; may be the wrapped memory itself, which
   /// the layer then goes on to wrap. Computed in at least float32, rounded once.
-  /// Throws shape_error.
+  /// Throws shape_error; parameter_error where an order of rows takes blocks apart.
   void merge(Context& ctx, MatrixView<Scalar> merged) const {
     static_assert(has_dense, "ether: merge needs a Weight with dense() const, a MatrixView");
     const auto& dense = weight_.dense();  // what owns its memory lives until the end
     const MatrixView<const Scalar> w(dense);
-    detail::check_shape("merged", merged, out_features(), in_features(), "(out, in)");
-    detail::check_in_place_or_disjoint("the weight", w, "merged", merged);
-    Backend::transform(ctx, prepared_.reflection(Side::input), prepared_.reflection(Side::output),
-                       w, merged);
+    detail::check_shape("merged", merged, out_features(), in_features(), "(out, in)").require();
+    detail::check_in_place_or_disjoint("the weight", w, "merged", merged).require();
+    for (const auto& span : prepared_.spans()) prepared_.check_can_merge(span).require();
+    for (const auto& span : prepared_.spans())
+      Backend::transform(ctx, prepared_.input(span), prepared_.output(span, 0),
+                         w.middle_rows(span.first, span.count),
+                         merged.middle_rows(span.first, span.count));
   }
 
   /// The inverse of merge, in place: merged = H_out^-1 merged H_in^-1. Throws shape_error, and
@@ -184,7 +202,7 @@ class EtherLinear {
   /// then. In 16-bit types merge followed by unmerge does not restore every bit: keep the base.
   void unmerge(Context& ctx, MatrixView<Scalar> merged) const {
     static_assert(has_dense, "ether: unmerge needs a Weight with dense() const, a MatrixView");
-    detail::check_shape("merged", merged, out_features(), in_features(), "(out, in)");
+    detail::check_shape("merged", merged, out_features(), in_features(), "(out, in)").require();
     const InverseReflection<Backend> input(ctx, prepared_, Side::input);
     const InverseReflection<Backend> output(ctx, prepared_, Side::output);
     detail::transform_output_first<Backend>(ctx, input.reflection(), output.reflection(), merged);
@@ -199,39 +217,51 @@ class EtherLinear {
   static constexpr bool same_type = Product::same_type;
   static constexpr bool has_dense = detail::has<Probe::template dense_t, Weight>;
 
-  Product product() const { return {weight_, prepared_.reflection(Side::input)}; }
+  Product product() const { return {weight_, prepared_}; }
+  bool has_one_output() const {
+    return prepared_.spans().size() == 1 && prepared_.passes(prepared_.spans()[0]) == 1;
+  }
 
   template <class T>
-  void check_beside_weight(const char* name, MatrixView<T> output) const {
+  Status check_beside_weight([[maybe_unused]] const char* name,
+                             [[maybe_unused]] MatrixView<T> output) const {
     if constexpr (detail::shows_dense<Weight, Backend>())
-      detail::check_disjoint("the weight", MatrixView<const Scalar>(weight_.dense()), name, output);
+      return detail::check_disjoint("the weight", MatrixView<const Scalar>(weight_.dense()), name,
+                                    output);
+    else
+      return {};
   }
 
-  void check_backward(const BackwardArguments<Backend>& a,
-                      const GradientViews<Parameter>& grads) const {
-    detail::check_shape("x", a.x, a.x.rows, in_features(), "(tokens, in_features)");
+  Status check_backward(const BackwardArguments<Backend>& a,
+                        const GradientViews<Parameter>& grads) const {
+    using namespace detail;
+    const char* const like_x = "(tokens of x, in_features)";
+    const char* const like_y = "(tokens of x, out_features)";
+    if (!prepared_.in_own_order())
+      return found<parameter_error>(
+          "backward needs one adapter, for all rows of the weight in its own order; train with a "
+          "layer for each adapter");
+    ETHER_RETURN_IF_ERROR(check_shape("x", a.x, a.x.rows, in_features(), "(tokens, in_features)"));
     if (!a.s.empty())
-      detail::check_shape("s", a.s, a.x.rows, out_features(), "(tokens of x, out_features)");
-    detail::check_shape("grad_y", a.grad_y, a.x.rows, out_features(),
-                        "(tokens of x, out_features)");
+      ETHER_RETURN_IF_ERROR(check_shape("s", a.s, a.x.rows, out_features(), like_y));
+    ETHER_RETURN_IF_ERROR(check_shape("grad_y", a.grad_y, a.x.rows, out_features(), like_y));
     if (a.grad_x.rows != 0 || a.grad_x.data != nullptr) {
-      detail::check_shape("grad_x", a.grad_x, a.x.rows, in_features(),
-                          "(tokens of x, in_features)");
-      detail::check_disjoint("x", a.x, "grad_x", a.grad_x);
-      detail::check_disjoint("grad_y", a.grad_y, "grad_x", a.grad_x);
-      detail::check_disjoint("s", a.s, "grad_x", a.grad_x);
-      check_beside_weight("grad_x", a.grad_x);
+      ETHER_RETURN_IF_ERROR(check_shape("grad_x", a.grad_x, a.x.rows, in_features(), like_x));
+      ETHER_RETURN_IF_ERROR(check_disjoint("x", a.x, "grad_x", a.grad_x));
+      ETHER_RETURN_IF_ERROR(check_disjoint("grad_y", a.grad_y, "grad_x", a.grad_x));
+      ETHER_RETURN_IF_ERROR(check_disjoint("s", a.s, "grad_x", a.grad_x));
+      ETHER_RETURN_IF_ERROR(check_beside_weight("grad_x", a.grad_x));
     }
-    check_grads("input", grads.input, prepared_.reflection(Side::input));
-    check_grads("output", grads.output, prepared_.reflection(Side::output));
+    ETHER_RETURN_IF_ERROR(check_grads("input", grads.input, prepared_.reflection(Side::input)));
+    return check_grads("output", grads.output, prepared_.reflection(Side::output));
   }
 
-  static void check_grads(const char* side, MatrixView<Parameter> grads,
-                          const Reflection<Parameter>& h) {
-    if (grads.rows != h.terms() || (h.terms() != 0 && grads.cols != h.width()))
-      detail::fail<shape_error>("the ", side, " gradients are (", grads.rows, ", ", grads.cols,
-                                ") but the adapter's are (", h.terms(), ", ",
-                                h.terms() == 0 ? 0 : h.width(), "), (vectors per block, width)");
+  static Status check_grads(const char* side, MatrixView<Parameter> grads,
+                            const Reflection<Parameter>& h) {
+    if (grads.rows == h.terms() && (h.terms() == 0 || grads.cols == h.width())) return {};
+    return detail::found<shape_error>(
+        "the ", side, " gradients are (", grads.rows, ", ", grads.cols, ") but the adapter's are (",
+        h.terms(), ", ", h.terms() == 0 ? 0 : h.width(), "), (vectors per block, width)");
   }
 
   /// The bias as an addend of every row; no rows where there is none.
@@ -239,9 +269,9 @@ class EtherLinear {
     return {bias_, bias_ == nullptr ? 0 : 1, out_features(), 0};
   }
 
+  PreparedAdapter<Backend> prepared_;
   Weight weight_;
   const Scalar* bias_;
-  PreparedAdapter<Backend> prepared_;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -3,12 +3,15 @@
 /// Whether numbers are finite, by their bits in memory. Under -ffast-math compilers take every value
 /// for finite and remove std::isfinite, and comparisons that only a NaN could fail.
 
+#include <ether/version.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// The bits of |value|, for float and double: in the order of the values, then an infinity's, NaNs'.
 template <class T>
@@ -46,4 +49,5 @@ Bits<T> largest_bits(const T* values, std::ptrdiff_t count) {
   return largest;
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -2,12 +2,14 @@
 
 /// The layer up to its output transform, s = (x H_in) W^T, and back.
 
+#include <ether/prepared_adapter.hpp>
 #include <ether/weight.hpp>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
-/// For one call of the layer. h: H_in, of another block in each slice of W's rows where h.step is
-/// not 0 (layout row_chunk).
+/// For one call of the layer. H_in differs between slices of W's rows in layout row_chunk, and where the
+/// rows have several adapters.
 template <class Backend, class Weight>
 struct InputProduct {
   using Scalar = typename Backend::Scalar;
@@ -22,7 +24,11 @@ struct InputProduct {
   static constexpr bool has_slices = has<Probe::template slice_rows_t, Weight>;
 
   const Weight& weight;
-  H h;
+  const PreparedAdapter<Backend>& prepared;
+
+  /// Whether all output rows see one H_in, which h() is.
+  bool has_one_h() const { return prepared.slices().size() == 1; }
+  H h() const { return prepared.input(prepared.slices()[0]); }
 
   /// y = (x H_in) W^T H_out + bias, where all rows see one H_in. T: Scalar or Intermediate.
   template <class W, class T>
@@ -36,7 +42,7 @@ struct InputProduct {
 
   /// s = x H_in W^T.
   void forward(Context& ctx, MatrixView<const Scalar> x, MatrixView<Intermediate> s) const {
-    if (h.step == 0) return multiply(ctx, weight, h, x, identity<Parameter>(s.cols), {}, s);
+    if (has_one_h()) return multiply(ctx, weight, h(), x, identity<Parameter>(s.cols), {}, s);
     if constexpr (has_slices)
       for_each_slice([&](const H& slice, Index first, Index count) {
         multiply(ctx, weight.slice_rows(first, count), slice, x, identity<Parameter>(count), {},
@@ -44,10 +50,10 @@ struct InputProduct {
       });
   }
 
-  /// From grad_s: grads += the gradients of h, and grad_x = grad_s W H_in unless grad_x is empty.
+  /// From grad_s: grads += the gradients of H_in, and grad_x = grad_s W H_in unless grad_x is empty.
   void backward(Context& ctx, Frame& frame, MatrixView<const Scalar> x, View grad_s,
                 MatrixView<Scalar> grad_x, MatrixView<Parameter> grads) const {
-    if (h.step == 0) {
+    if (has_one_h()) {
       const auto grad_z = grad_z_for(frame, x, grad_x);
       weight.multiply_transposed(ctx, grad_s, grad_z);
       finish(ctx, x, View(grad_z), grad_x, grads);
@@ -66,13 +72,13 @@ struct InputProduct {
     }
   }
 
-  /// The last step of backward: from grad_z, the gradients of h and grad_x. h.step is 0.
+  /// The last step of backward: from grad_z, the gradients of h() and grad_x.
   void finish(Context& ctx, MatrixView<const Scalar> x, View grad_z, MatrixView<Scalar> grad_x,
               MatrixView<Parameter> grads) const {
-    if (h.terms() != 0)
-      Backend::reflect_grad(ctx, h, x, grad_z, grad_x, grads);
+    if (h().terms() != 0)
+      Backend::reflect_grad(ctx, h(), x, grad_z, grad_x, grads);
     else if (!same_type && !grad_x.empty())
-      Backend::reflect(ctx, h, grad_z, grad_x, View{});
+      Backend::reflect(ctx, h(), grad_z, grad_x, View{});
   }
 
   /// Workspace for grad_z = grad_s W, or grad_x where that can hold it.
@@ -86,12 +92,9 @@ struct InputProduct {
   /// Calls f(h, first, count) for every slice of output rows that sees one H_in.
   template <class F>
   void for_each_slice(F&& f) const {
-    const Index out = weight.out_features();
-    for (Index first = 0, count; first < out; first += count) {
-      count = h.rows_alike(first, out);
-      f(h.at_row(first), first, count);
-    }
+    for (const auto& slice : prepared.slices()) f(prepared.input(slice), slice.first, slice.count);
   }
 };
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -7,13 +7,14 @@
 ///     ETHER    e = û,                              lambda = 1 - 2s
 ///     ETHER+   e = (v̂+û)/|v̂+û| -+ (v̂-û)/|v̂-û|,     lambda = 1 -+ s sine    (e then normalised)
 
+#include <ether/analysis.hpp>
 #include <ether/prepared_adapter.hpp>
 
 #include <cmath>
 #include <utility>
 #include <vector>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// unmerge refuses a block whose condition number is above this.
 inline constexpr double max_condition = 1000;
@@ -120,4 +121,4 @@ void transform_output_first(typename Backend::Context& ctx,
 
 }  // namespace detail
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -10,11 +10,11 @@
 #include <type_traits>
 #include <utility>
 
-namespace ether {
+ETHER_BEGIN_INTERFACE
 
 using Index = std::ptrdiff_t;
 
-namespace detail {
+namespace traits {
 
 /// Eigen's matrices, maps and blocks; by member names, so that this header needs no Eigen.
 template <class Matrix, class = void>
@@ -38,6 +38,16 @@ constexpr bool is_viewable() {
   }
 }
 
+/// Whether all are integers for sizes.
+template <class... T>
+inline constexpr bool are_sizes = (... && (std::is_integral_v<T> && !std::is_same_v<T, bool>));
+
+}  // namespace traits
+ETHER_END_INTERFACE
+
+ETHER_BEGIN_NAMESPACE
+namespace detail {
+
 /// Any integer as an Index. Throws shape_error for one that an Index cannot hold.
 template <class Integer>
 constexpr Index to_index(Integer value) {
@@ -49,11 +59,11 @@ constexpr Index to_index(Integer value) {
                       ", the largest Index; a negative number in an unsigned type looks like this");
   return index;
 }
-/// Whether all are integers for sizes.
-template <class... T>
-inline constexpr bool are_sizes = (... && (std::is_integral_v<T> && !std::is_same_v<T, bool>));
 
 }  // namespace detail
+ETHER_END_NAMESPACE
+
+ETHER_BEGIN_INTERFACE
 
 /// A view of rows x cols elements; element (r, c) is data[r * stride + c], stride >= cols.
 /// Copies are cheap and refer to the same memory, which may be a device's.
@@ -65,66 +75,71 @@ struct MatrixView {
   Index stride = 0;
 
   constexpr MatrixView() = default;
-  constexpr MatrixView(T* data_, Index rows_, Index cols_)
+  ETHER_INLINE constexpr MatrixView(T* data_, Index rows_, Index cols_)
       : MatrixView(data_, rows_, cols_, cols_) {}
-  constexpr MatrixView(T* data_, Index rows_, Index cols_, Index stride_)
+  ETHER_INLINE constexpr MatrixView(T* data_, Index rows_, Index cols_, Index stride_)
       : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
   /// The same for sizes of any integer type, std::vector's size() for one. Throws shape_error for a
   /// size that an Index cannot hold.
-  template <class Rows, class Cols, std::enable_if_t<detail::are_sizes<Rows, Cols>, int> = 0>
-  constexpr MatrixView(T* data_, Rows rows_, Cols cols_)
+  template <class Rows, class Cols, std::enable_if_t<traits::are_sizes<Rows, Cols>, int> = 0>
+  ETHER_INLINE constexpr MatrixView(T* data_, Rows rows_, Cols cols_)
       : MatrixView(data_, detail::to_index(rows_), detail::to_index(cols_)) {}
   template <class Rows, class Cols, class Stride,
-            std::enable_if_t<detail::are_sizes<Rows, Cols, Stride>, int> = 0>
-  constexpr MatrixView(T* data_, Rows rows_, Cols cols_, Stride stride_)
+            std::enable_if_t<traits::are_sizes<Rows, Cols, Stride>, int> = 0>
+  ETHER_INLINE constexpr MatrixView(T* data_, Rows rows_, Cols cols_, Stride stride_)
       : MatrixView(data_, detail::to_index(rows_), detail::to_index(cols_),
                    detail::to_index(stride_)) {}
 
   /// MatrixView<T> converts to MatrixView<const T>.
   template <class U, std::enable_if_t<std::is_same_v<const U, T>, int> = 0>
-  constexpr MatrixView(const MatrixView<U>& other)
+  ETHER_INLINE constexpr MatrixView(const MatrixView<U>& other)
       : MatrixView(other.data, other.rows, other.cols, other.stride) {}
 
   /// Row-major Eigen matrices, maps and blocks convert.
-  template <class Matrix, std::enable_if_t<detail::is_viewable<Matrix, T>(), int> = 0>
-  MatrixView(Matrix&& matrix)
+  template <class Matrix, std::enable_if_t<traits::is_viewable<Matrix, T>(), int> = 0>
+  ETHER_INLINE MatrixView(Matrix&& matrix)
       : MatrixView(matrix.data(), matrix.rows(), matrix.cols(), matrix.outerStride()) {}
 
   template <class Matrix,
-            std::enable_if_t<detail::is_matrix<Matrix>::value && !detail::is_viewable<Matrix, T>(),
+            std::enable_if_t<traits::is_matrix<Matrix>::value && !traits::is_viewable<Matrix, T>(),
                              int> = 0>
   MatrixView(Matrix&&) = delete;  // ether: needs a row-major matrix of T, not const unless T is
 
-  constexpr bool empty() const { return rows == 0 || cols == 0; }
-  constexpr T* row(Index r) const { return data + r * stride; }
-  constexpr T& operator()(Index r, Index c) const { return data[r * stride + c]; }
+  ETHER_INLINE constexpr bool empty() const { return rows == 0 || cols == 0; }
+  ETHER_INLINE constexpr T* row(Index r) const { return data + r * stride; }
+  ETHER_INLINE constexpr T& operator()(Index r, Index c) const { return data[r * stride + c]; }
 
   /// The rows_ x cols_ part whose first element is (r, c).
-  constexpr MatrixView block(Index r, Index c, Index rows_, Index cols_) const {
+  ETHER_INLINE constexpr MatrixView block(Index r, Index c, Index rows_, Index cols_) const {
     return {data + r * stride + c, rows_, cols_, stride};
   }
-  constexpr MatrixView middle_rows(Index first, Index count) const {
+  ETHER_INLINE constexpr MatrixView middle_rows(Index first, Index count) const {
     return block(first, 0, count, cols);
   }
 };
 
+ETHER_END_INTERFACE
+
+ETHER_BEGIN_NAMESPACE
 namespace detail {
 
-/// Throws shape_error unless `view` is a usable (rows, cols) matrix. `meaning` says in the message
+/// Whether `view` is a usable (rows, cols) matrix; else a shape_error. `meaning` says in the sentence
 /// what the expected numbers are.
 template <class T>
-void check_shape(const char* name, const MatrixView<T>& view, Index rows, Index cols,
-                 const char* meaning) {
-  if (view.rows < 0) fail<shape_error>(name, " has ", view.rows, " rows; a matrix has 0 or more");
+Status check_shape(const char* name, const MatrixView<T>& view, Index rows, Index cols,
+                   const char* meaning) {
+  if (view.rows < 0)
+    return found<shape_error>(name, " has ", view.rows, " rows; a matrix has 0 or more");
   if (view.rows != rows || view.cols != cols)
-    fail<shape_error>(name, " is (", view.rows, ", ", view.cols, ") but must be ", meaning, " = (",
-                      rows, ", ", cols, ")");
+    return found<shape_error>(name, " is (", view.rows, ", ", view.cols, ") but must be ", meaning,
+                              " = (", rows, ", ", cols, ")");
   if (view.stride < view.cols && view.rows > 1)
-    fail<shape_error>(name, " has stride ", view.stride, ", less than its ", view.cols,
-                      " columns; the stride counts elements from one row to the next");
+    return found<shape_error>(name, " has stride ", view.stride, ", less than its ", view.cols,
+                              " columns; the stride counts elements from one row to the next");
   if (view.data == nullptr && !view.empty())
-    fail<shape_error>(name, " is (", rows, ", ", cols,
-                      ") but its data pointer is null; give it memory");
+    return found<shape_error>(name, " is (", rows, ", ", cols,
+                              ") but its data pointer is null; give it memory");
+  return {};
 }
 
 /// True where two views have memory in common. Column blocks side by side in one matrix have not.
@@ -151,21 +166,24 @@ bool same_matrix(const MatrixView<T>& a, const MatrixView<U>& b) {
          (a.stride == b.stride || a.rows <= 1) && sizeof(T) == sizeof(U);
 }
 
-/// Throws shape_error where an output would overwrite an input that is still needed.
+/// A shape_error where an output would overwrite an input that is still needed.
 template <class T, class U>
-void check_disjoint(const char* input_name, const MatrixView<T>& input, const char* output_name,
-                    const MatrixView<U>& output) {
+Status check_disjoint(const char* input_name, const MatrixView<T>& input, const char* output_name,
+                      const MatrixView<U>& output) {
   if (overlap(input, output))
-    fail<shape_error>(output_name, " (", output.rows, ", ", output.cols, ") overlaps ", input_name,
-                      " (", input.rows, ", ", input.cols, ") in memory; give it memory of its own");
+    return found<shape_error>(output_name, " (", output.rows, ", ", output.cols, ") overlaps ",
+                              input_name, " (", input.rows, ", ", input.cols,
+                              ") in memory; give it memory of its own");
+  return {};
 }
 
 /// In place is allowed, a shifted or restrided overlap is not.
 template <class T, class U>
-void check_in_place_or_disjoint(const char* input_name, const MatrixView<T>& input,
-                                const char* output_name, const MatrixView<U>& output) {
-  if (!same_matrix(input, output)) check_disjoint(input_name, input, output_name, output);
+Status check_in_place_or_disjoint(const char* input_name, const MatrixView<T>& input,
+                                  const char* output_name, const MatrixView<U>& output) {
+  if (same_matrix(input, output)) return {};
+  return check_disjoint(input_name, input, output_name, output);
 }
 
 }  // namespace detail
-}  // namespace ether
+ETHER_END_NAMESPACE

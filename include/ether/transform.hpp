@@ -12,7 +12,7 @@
 
 #include <ether/matrix_view.hpp>
 
-namespace ether {
+ETHER_BEGIN_INTERFACE
 
 enum class Variant { ether, ether_plus };
 enum class Side { input, output };
@@ -34,24 +34,30 @@ struct AdapterConfig {
   double strength = 1.0;  ///< s; 0 is the frozen layer, 1 the trained one
 };
 
-constexpr bool has_side(Sides sides, Side side) {
+ETHER_INLINE constexpr bool has_side(Sides sides, Side side) {
   return sides == Sides::both || (sides == Sides::input) == (side == Side::input);
 }
-constexpr Index term_count(Variant variant) { return variant == Variant::ether ? 1 : 2; }
-constexpr Index block_count(const AdapterConfig& config, Side side) {
+ETHER_INLINE constexpr Index term_count(Variant variant) {
+  return variant == Variant::ether ? 1 : 2;
+}
+ETHER_INLINE constexpr Index block_count(const AdapterConfig& config, Side side) {
   return side == Side::input ? config.input_blocks : config.output_blocks;
 }
 /// c_k of the table above, k < term_count(variant).
-constexpr double term_coefficient(Variant variant, Index term) {
+ETHER_INLINE constexpr double term_coefficient(Variant variant, Index term) {
   return variant == Variant::ether ? -2.0 : term == 0 ? -1.0 : 1.0;
 }
 
-constexpr const char* to_string(Variant v) { return v == Variant::ether ? "ether" : "ether_plus"; }
-constexpr const char* to_string(Side s) { return s == Side::input ? "input" : "output"; }
-constexpr const char* to_string(Sides s) {
+ETHER_INLINE constexpr const char* to_string(Variant v) {
+  return v == Variant::ether ? "ether" : "ether_plus";
+}
+ETHER_INLINE constexpr const char* to_string(Side s) {
+  return s == Side::input ? "input" : "output";
+}
+ETHER_INLINE constexpr const char* to_string(Sides s) {
   return s == Sides::input ? "input" : s == Sides::output ? "output" : "both";
 }
-constexpr const char* to_string(BlockLayout l) {
+ETHER_INLINE constexpr const char* to_string(BlockLayout l) {
   return l == BlockLayout::diagonal ? "diagonal" : "row_chunk";
 }
 
@@ -75,26 +81,26 @@ struct Reflection {
   Index step = 0;
   Index period = 1;
 
-  constexpr Index terms() const { return unit.rows; }
-  constexpr Index width() const { return blocks * block_size; }
-  constexpr Index block(Index row, Index chunk) const {
+  ETHER_INLINE constexpr Index terms() const { return unit.rows; }
+  ETHER_INLINE constexpr Index width() const { return blocks * block_size; }
+  ETHER_INLINE constexpr Index block(Index row, Index chunk) const {
     return (first + row * step + chunk) / period;
   }
 
   /// The same H for a matrix whose row 0 is this one's row `row`.
-  constexpr Reflection from_row(Index row) const {
+  ETHER_INLINE constexpr Reflection from_row(Index row) const {
     Reflection shifted = *this;
     shifted.first += row * step;
     return shifted;
   }
   /// The H that row `row` sees, for every row: what acts on activations.
-  constexpr Reflection at_row(Index row) const {
+  ETHER_INLINE constexpr Reflection at_row(Index row) const {
     Reflection fixed = from_row(row);
     fixed.step = 0;
     return fixed;
   }
   /// The H of `count` blocks from b on alone, on a matrix of their width; diagonal layout only.
-  constexpr Reflection middle_blocks(Index b, Index count) const {
+  ETHER_INLINE constexpr Reflection middle_blocks(Index b, Index count) const {
     Reflection some;
     some.unit = unit.block(0, b * block_size, terms(), count * block_size);
     some.coefficient = coefficient.block(0, b, terms(), count);
@@ -104,7 +110,7 @@ struct Reflection {
     return some;
   }
   /// How many rows from `row` on see the same H; all of `rows` in the diagonal layout.
-  constexpr Index rows_alike(Index row, Index rows) const {
+  ETHER_INLINE constexpr Index rows_alike(Index row, Index rows) const {
     if (step == 0) return rows - row;
     const Index next_change = ((first + row * step) / period + 1) * period;
     const Index count = (next_change - first) / step - row;
@@ -114,10 +120,10 @@ struct Reflection {
 
 /// The identity on a side of this width.
 template <class Parameter>
-constexpr Reflection<Parameter> identity(Index width) {
+ETHER_INLINE constexpr Reflection<Parameter> identity(Index width) {
   Reflection<Parameter> r;
   r.block_size = width;
   return r;
 }
 
-}  // namespace ether
+ETHER_END_INTERFACE

@@ -1,6 +1,6 @@
 #pragma once
 
-/// What EtherLinear multiplies by: DenseWeight, or any Weight of the user's.
+/// What EtherLinear multiplies by: DenseWeight, MixedWeight, or any Weight of the user's.
 ///
 ///   Weight w                               copyable, a handle; the memory stays its owner's
 ///   w.out_features(), w.in_features()
@@ -23,10 +23,9 @@
 /// z, s, grad_s, grad_z are MatrixViews of Backend::Intermediate (float on the CPU, double for
 /// double). All must be safe to call from several threads at once, each with its own Context.
 
-#include <ether/adapter.hpp>
-#include <ether/backend.hpp>
+#include <ether/prepared_adapter.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 namespace detail {
 
@@ -97,10 +96,10 @@ class DenseWeight {
   DenseWeight(const Scalar* data, Index out, Index in, Index stride)
       : view_(data, out, in, stride) {}
   /// The same for sizes of any integer type.
-  template <class Out, class In, std::enable_if_t<detail::are_sizes<Out, In>, int> = 0>
+  template <class Out, class In, std::enable_if_t<traits::are_sizes<Out, In>, int> = 0>
   DenseWeight(const Scalar* data, Out out, In in) : view_(data, out, in) {}
   template <class Out, class In, class Stride,
-            std::enable_if_t<detail::are_sizes<Out, In, Stride>, int> = 0>
+            std::enable_if_t<traits::are_sizes<Out, In, Stride>, int> = 0>
   DenseWeight(const Scalar* data, Out out, In in, Stride stride) : view_(data, out, in, stride) {}
   /// Implicit from whatever a MatrixView<const Scalar> is implicit from, but not from a temporary
   /// matrix, whose memory would be gone.
@@ -152,6 +151,43 @@ class DenseWeight {
 
  private:
   MatrixView<const Scalar> view_;
+};
+
+/// The same with elements of another type than x and y: bfloat16 or half weights in an engine that computes
+/// in float, EtherLinear<EigenBackend<float>, MixedWeight<EigenBackend<float>, Eigen::bfloat16>>. They
+/// are widened as they are read, exactly. Without merge, whose result would be of Scalar.
+template <class Backend, class Element>
+class MixedWeight {
+ public:
+  using Scalar = typename Backend::Scalar;
+  using Parameter = typename Backend::Parameter;
+  using Intermediate = typename Backend::Intermediate;
+  using Context = typename Backend::Context;
+
+  MixedWeight(MatrixView<const Element> w) : view_(w) {
+    detail::check_shape("the weight", w, w.rows, w.cols, "(out, in)").require();
+  }
+
+  Index out_features() const { return view_.rows; }
+  Index in_features() const { return view_.cols; }
+  MixedWeight slice_rows(Index first, Index count) const { return view_.middle_rows(first, count); }
+
+  void multiply(Context& ctx, MatrixView<const Intermediate> z, MatrixView<Intermediate> s) const {
+    Backend::gemm(ctx, z, view_, /*transpose_b=*/true, s, /*accumulate=*/false);
+  }
+  void multiply_transposed(Context& ctx, MatrixView<const Intermediate> grad_s,
+                           MatrixView<Intermediate> grad_z) const {
+    Backend::gemm(ctx, grad_s, view_, /*transpose_b=*/false, grad_z, /*accumulate=*/false);
+  }
+  template <class T>
+  void multiply_reflected(Context& ctx, const Reflection<Parameter>& h_in,
+                          MatrixView<const Scalar> x, const Reflection<Parameter>& h_out,
+                          MatrixView<const Scalar> bias, MatrixView<T> y) const {
+    Backend::multiply_reflected(ctx, h_in, x, view_, h_out, bias, y);
+  }
+
+ private:
+  MatrixView<const Element> view_;
 };
 
 namespace detail {
@@ -239,27 +275,36 @@ constexpr bool shows_dense() {
   }
 }
 
-/// The weight itself, if the adapter fits it. Throws shape_error for another shape, parameter_error
-/// for row_chunk with several blocks on a Weight that cannot be sliced.
+/// The adapter for all rows of a weight. Throws shape_error where it is for another shape.
+template <class Weight, class Parameter>
+std::vector<AdaptedRows<Parameter>> whole_weight(const Weight& weight,
+                                                 const Adapter<Parameter>& adapter) {
+  if (weight.out_features() != adapter.out_features() ||
+      weight.in_features() != adapter.in_features())
+    fail<shape_error>("the weight is (", weight.out_features(), ", ", weight.in_features(),
+                      ") but the adapter is for (", adapter.out_features(), ", ",
+                      adapter.in_features(), "), both (out_features, in_features)");
+  return {{adapter}};
+}
+
+/// The weight itself, if its memory is of its shape, and it can be sliced where output rows differ in
+/// H_in. Throws shape_error, parameter_error.
 template <class Backend, class Weight>
-Weight fitting(Weight weight, const Adapter<typename Backend::Parameter>& adapter) {
+Weight fitting(Weight weight, const PreparedAdapter<Backend>& prepared) {
   using Probe = WeightProbe<Weight, Backend>;
-  const Index out = weight.out_features(), in = weight.in_features();
-  if (out != adapter.out_features() || in != adapter.in_features())
-    fail<shape_error>("the weight is (", out, ", ", in, ") but the adapter is for (",
-                      adapter.out_features(), ", ", adapter.in_features(),
-                      "), both (out_features, in_features)");
   if constexpr (shows_dense<Weight, Backend>())
-    check_shape("the weight", MatrixView<const typename Backend::Scalar>(weight.dense()), out, in,
-                "(out_features, in_features)");
-  const AdapterConfig& c = adapter.config();
-  if (!has<Probe::template slice_rows_t, Weight> && c.layout == BlockLayout::row_chunk &&
-      c.input_blocks > 1 && has_side(c.sides, Side::input))
-    fail<parameter_error>("layout row_chunk with ", c.input_blocks,
-                          " input blocks multiplies slices of the weight's rows; give the Weight a "
-                          "member slice_rows(first, count)");
+    check_shape("the weight", MatrixView<const typename Backend::Scalar>(weight.dense()),
+                weight.out_features(), weight.in_features(), "(out_features, in_features)")
+        .require();
+  const auto slices = static_cast<Index>(prepared.slices().size());
+  if (!has<Probe::template slice_rows_t, Weight> && slices > 1)
+    fail<parameter_error>(
+        "the output rows see ", slices,
+        " different H_in (layout row_chunk with several blocks, or several adapters), "
+        "which multiplies slices of the weight's rows; give the Weight a member "
+        "slice_rows(first, count)");
   return weight;
 }
 
 }  // namespace detail
-}  // namespace ether
+ETHER_END_NAMESPACE

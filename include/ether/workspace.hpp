@@ -9,7 +9,8 @@
 #include <utility>
 #include <vector>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// `Allocate` is called with a number of bytes, which it may raise, and returns their move-only owner,
 /// which has get(), aligned to Allocate::alignment; it is called when a call needs more than any
@@ -74,4 +75,5 @@ class Workspace {
   std::size_t used_ = 0;
 };
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

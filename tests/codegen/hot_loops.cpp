@@ -3,7 +3,8 @@
 
 #include <ether/ether.hpp>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 template <class T>
 using In = MatrixView<const T>;
@@ -41,4 +42,5 @@ ETHER_MERGE(float)
 ETHER_HOT_LOOPS(Eigen::bfloat16)
 ETHER_HOT_LOOPS(Eigen::half)
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -34,7 +34,8 @@
 #define ETHER_DYNAMIC_SHARED(T, name) \
   T* const name = static_cast<T*>(::test::emulator::dynamic_shared())
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 struct alignas(16) Bytes16 {
   std::uint32_t word[4];
@@ -80,4 +81,5 @@ void launch(const Launch& where, dim3 grid, int threads, std::size_t dynamic_sha
   test::emulator::launch<kernel>(where, grid, threads, dynamic_shared_bytes, arguments...);
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE

@@ -16,7 +16,7 @@
 #include <ether/backends/cuda/operations.hpp>
 #include <ether/prepared_adapter.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 namespace detail::cuda {
 
@@ -118,9 +118,10 @@ template <class T>
 void rms_norm_reflect_input(CudaContext& ctx, const PreparedAdapter<CudaBackend<T>>& prepared,
                             MatrixView<const T> x, const T* gamma, double epsilon,
                             MatrixView<T> z) {
-  detail::check_shape("x", x, x.rows, prepared.in_features(), "(tokens, in_features)");
-  detail::check_shape("z", z, x.rows, prepared.in_features(), "(tokens of x, in_features)");
-  detail::check_in_place_or_disjoint("x", x, "z", z);
+  detail::check_shape("x", x, x.rows, prepared.in_features(), "(tokens, in_features)").require();
+  detail::check_shape("z", z, x.rows, prepared.in_features(), "(tokens of x, in_features)")
+      .require();
+  detail::check_in_place_or_disjoint("x", x, "z", z).require();
   const auto h = prepared.reflection(Side::input);
   if (h.step != 0)
     detail::fail<parameter_error>("layout row_chunk with ", h.blocks, " input blocks has up to ",
@@ -134,4 +135,4 @@ void rms_norm_reflect_input(CudaContext& ctx, const PreparedAdapter<CudaBackend<
                                   "reflect_input");
 }
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -14,7 +14,7 @@
 #include <ether/backends/eigen/reflect_grad.hpp>
 #include <ether/backends/eigen/transform.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 namespace detail {
 
@@ -67,6 +67,7 @@ struct EigenBackend {
   }
   static void synchronize(Context&) {}
 
+  /// b of Scalar, or of another of the types above.
   template <class B>
   static void gemm(Context& ctx, MatrixView<const Intermediate> a, MatrixView<const B> b,
                    bool transpose_b, MatrixView<Intermediate> c, bool accumulate) {
@@ -93,9 +94,10 @@ struct EigenBackend {
     if (!out.empty()) detail::reflect_rows(ctx, h, r, out, MatrixView<const C>{});
   }
 
-  template <class B>
+  /// w of Scalar, or of another of the types above (MixedWeight).
+  template <class W, class B>
   static void multiply_reflected(Context& ctx, const Reflection<Parameter>& h_in,
-                                 MatrixView<const Scalar> x, MatrixView<const Scalar> w,
+                                 MatrixView<const Scalar> x, MatrixView<const W> w,
                                  const Reflection<Parameter>& h_out, MatrixView<const Scalar> bias,
                                  MatrixView<B> y) {
     detail::multiply_reflected(ctx, h_in, x, w, h_out, bias, y);
@@ -109,4 +111,4 @@ struct EigenBackend {
   }
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

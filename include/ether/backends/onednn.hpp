@@ -14,7 +14,7 @@
 
 #include <Eigen/Core>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// T: float or Eigen::bfloat16, the type of weight, bias, x and y. In bfloat16, z = x H_in is rounded
 /// to bfloat16 before the product, for any number of tokens; s = z W^T stays in float until y is
@@ -167,7 +167,7 @@ class PackedWeight {
 
  private:
   static MatrixView<const Scalar> checked(MatrixView<const Scalar> w) {
-    detail::check_shape("the weight", w, w.rows, w.cols, "(out, in)");
+    detail::check_shape("the weight", w, w.rows, w.cols, "(out, in)").require();
     if (!Backend::is_accelerated())
       detail::fail<onednn_error>("oneDNN has no fast product of ", Backend::name,
                                  " on this processor, so that the weight (", w.rows, ", ", w.cols,
@@ -185,4 +185,4 @@ class PackedWeight {
   detail::onednn::PackedMatrix<Scalar> packed_;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

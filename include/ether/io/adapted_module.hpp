@@ -6,7 +6,7 @@
 
 #include <utility>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// A module that an adapter adapts, and its weight in a base.
 struct AdaptedModule {
@@ -82,4 +82,4 @@ inline std::vector<std::string> storage_warnings(const Checkpoint& base,
 
 }  // namespace detail
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// Which modules: by exact names or dotted suffixes ("q_proj" is also "layers.0.q_proj"), by a
 /// regular expression over the whole name, or "all-linear".
@@ -286,4 +286,4 @@ inline std::string AdapterFileConfig::text() const {
   return detail::json_text(j, "the adapter's configuration", 2) + "\n";
 }
 
-}  // namespace ether
+ETHER_END_NAMESPACE

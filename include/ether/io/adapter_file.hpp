@@ -10,7 +10,7 @@
 
 #include <utility>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 class AdapterFile {
  public:
@@ -60,6 +60,7 @@ class AdapterFile {
   /// float. Throws parameter_error where the widths do not fit.
   template <class P>
   Adapter<P> adapter(const std::string& module, Index out, Index in) const {
+    tensors_of(module);  // an unknown name is said before numbers that do not fit
     Adapter<P> adapter(config_.of_module(module), out, in);
     for (const Side side : {Side::input, Side::output})
       for (Index k = 0; k < adapter.terms(side); ++k) {
@@ -176,13 +177,11 @@ class AdapterFile {
   }
 
   /// Zero and non-finite blocks, as every user of an Adapter checks them.
-  void check_blocks(const std::string& module) const try {
-    using Backend = EigenBackend<double>;
-    Backend::Context ctx(1);
+  void check_blocks(const std::string& module) const {
     const Index in = width(module, Side::input), out = width(module, Side::output);
-    PreparedAdapter<Backend>(ctx, adapter<double>(module, out ? out : 1, in ? in : 1));
-  } catch (const parameter_error& e) {
-    detail::fail<parameter_error>(where(), ": module '", module, "': ", e.what());
+    const Status status = check_adapter(adapter<double>(module, out ? out : 1, in ? in : 1));
+    if (!status.ok())
+      detail::fail<parameter_error>(where(), ": module '", module, "': ", status.sentence());
   }
 
   void check_selection(const Checkpoint& base) const {
@@ -228,4 +227,4 @@ class AdapterFile {
   std::map<std::string, Tensors> modules_;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

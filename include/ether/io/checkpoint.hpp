@@ -7,7 +7,7 @@
 #include <memory>
 #include <set>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// Reads model.safetensors, or the shards of model.safetensors.index.json. Tensors stay in their
 /// files; nothing is copied.
@@ -145,4 +145,4 @@ class Checkpoint {
   std::vector<std::string> warnings_;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

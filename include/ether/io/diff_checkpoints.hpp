@@ -10,7 +10,7 @@
 
 #include <cmath>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// One tensor that both have.
 struct TensorDiff {
@@ -107,4 +107,4 @@ inline CheckpointDiff diff_checkpoints(const Checkpoint& a, const Checkpoint& b,
   return diff;
 }
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -11,7 +11,7 @@
 #include <optional>
 #include <string_view>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// In the order of `detail::dtypes`.
 enum class Dtype {
@@ -134,4 +134,4 @@ inline bool narrow(Dtype dtype, const double* from, Index count, std::byte* to) 
 }
 
 }  // namespace detail
-}  // namespace ether
+ETHER_END_NAMESPACE

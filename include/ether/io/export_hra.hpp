@@ -4,7 +4,7 @@
 
 #include <ether/io/peft_export.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// The exact HRA adapter (Householder reflections, PEFT) of an ETHER one: W' = W H_1 ... H_n, each
 /// reflection one block, hra_u (in, n) block-sparse; the rank is n.
@@ -55,4 +55,4 @@ class HraExport : public detail::PeftExport {
   }
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

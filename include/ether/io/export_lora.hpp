@@ -5,7 +5,7 @@
 #include <ether/io/peft_export.hpp>
 #include <ether/io/weight_transform.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// The exact LoRA of an adapter: W' - W = B A with
 ///     input side    A = Û^T (block-sparse),          B = W Û diag(c)
@@ -115,4 +115,4 @@ class LoraExport : public detail::PeftExport {
   }
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

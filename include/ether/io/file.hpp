@@ -19,7 +19,7 @@
 #include <string_view>
 #include <utility>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 namespace fs = std::filesystem;
 
@@ -183,4 +183,4 @@ class OutputFile {
   detail::Descriptor file_;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -5,7 +5,7 @@
 #include <ether/io/save_adapter.hpp>
 #include <ether/io/weight_transform.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 struct InitOptions {
   fs::path base;
@@ -103,4 +103,4 @@ inline InitReport init_adapter(const InitOptions& options) {
                                      : detail::init_adapter<float>(options, base, modules);
 }
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -13,7 +13,8 @@
 #include <utility>
 #include <vector>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 using Json = nlohmann::json;
 
@@ -73,4 +74,5 @@ std::string json_text(const Value& json, const std::string& what, int indent = -
   }
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -8,7 +8,7 @@
 #include <ether/io/staged_output.hpp>
 #include <ether/io/verify_merge.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 namespace detail {
 
@@ -233,4 +233,4 @@ inline MergeReport unmerge_checkpoint(const MergeOptions& options) {
   return detail::CheckpointMerge(options, detail::MergeDirection::unmerge).run();
 }
 
-}  // namespace ether
+ETHER_END_NAMESPACE

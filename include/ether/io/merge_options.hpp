@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 struct MergeOptions {
   fs::path base;                   ///< for unmerge the merged checkpoint
@@ -51,4 +51,4 @@ struct MergeReport {
   std::vector<std::string> warnings;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -2,11 +2,13 @@
 
 /// Frobenius norms of numbers of any size.
 
+#include <ether/version.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// The square root of a sum of squares, none of which overflows or is lost: numbers whose squares
 /// would be are summed apart, scaled by a power of two.
@@ -44,4 +46,4 @@ class Norm {
   double large_ = 0, middle_ = 0, small_ = 0;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

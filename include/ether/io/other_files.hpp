@@ -8,7 +8,8 @@
 #include <set>
 #include <vector>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 class OtherFiles {
  public:
@@ -83,4 +84,5 @@ class OtherFiles {
   std::vector<std::string> warnings_;
 };
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

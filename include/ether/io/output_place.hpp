@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <vector>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// The path of an output to be, and what is asked of it.
 class OutputPlace {
@@ -124,4 +124,4 @@ class OutputPlace {
   std::vector<fs::path> inputs_;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -2,6 +2,8 @@
 
 /// Tasks that may wait for a disk, on several threads.
 
+#include <ether/version.hpp>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -10,7 +12,8 @@
 #include <thread>
 #include <vector>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 inline int thread_count(int wanted) {
   if (wanted > 0) return wanted;
@@ -61,4 +64,5 @@ void for_each_task(int threads, std::size_t count, Task&& task) {
   if (error) std::rethrow_exception(error);
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

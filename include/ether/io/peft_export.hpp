@@ -7,7 +7,7 @@
 #include <ether/io/progress.hpp>
 #include <ether/io/staged_output.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 struct ExportOptions {
   fs::path base;
@@ -185,4 +185,4 @@ class PeftExport {
 
 }  // namespace detail
 
-}  // namespace ether
+ETHER_END_NAMESPACE

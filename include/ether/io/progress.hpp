@@ -2,10 +2,12 @@
 
 /// How far a long job is.
 
+#include <ether/version.hpp>
+
 #include <cstdint>
 #include <functional>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 struct Progress {
   enum class Stage { compute, verify };
@@ -18,4 +20,4 @@ struct Progress {
 /// was written. May throw to end the work.
 using ProgressCallback = std::function<void(const Progress&)>;
 
-}  // namespace ether
+ETHER_END_NAMESPACE

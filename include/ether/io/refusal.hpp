@@ -4,7 +4,7 @@
 
 #include <ether/error.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// Beside its type of ether::error, what was refused but can be had with an option set. The
 /// message does not name it: a program tells its users its own name for it.
@@ -36,4 +36,4 @@ template <class Error, class... Parts>
 }
 
 }  // namespace detail
-}  // namespace ether
+ETHER_END_NAMESPACE

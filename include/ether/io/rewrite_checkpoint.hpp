@@ -8,7 +8,7 @@
 #include <ether/io/progress.hpp>
 #include <ether/io/rewrite_plan.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 class CheckpointRewrite {
  public:
@@ -191,4 +191,4 @@ class CheckpointRewrite {
   detail::OtherFiles other_files_;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

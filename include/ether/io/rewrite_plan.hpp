@@ -14,7 +14,7 @@
 #include <optional>
 #include <tuple>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// A weight that is not copied.
 struct TransformedWeight {
@@ -152,4 +152,4 @@ struct RewritePlan {
 
 }  // namespace detail
 
-}  // namespace ether
+ETHER_END_NAMESPACE

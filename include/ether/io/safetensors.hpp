@@ -15,7 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// One tensor as a header describes it.
 struct TensorInfo {
@@ -276,4 +276,4 @@ class SafetensorsFile {
   std::unordered_map<std::string, const TensorInfo*> by_name_;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

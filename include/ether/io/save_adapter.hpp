@@ -5,7 +5,7 @@
 #include <ether/io/adapter_file.hpp>
 #include <ether/io/write_safetensors.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// Writes an adapter directory: the modules' parameters bit for bit, in P's dtype, and `config`.
 /// Throws format_error where a module is not what `config` says of it; io_error; and what
@@ -54,4 +54,4 @@ void save_adapter(const fs::path& directory, const AdapterFileConfig& config,
   output.commit();
 }
 
-}  // namespace ether
+ETHER_END_NAMESPACE

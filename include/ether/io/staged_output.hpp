@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <optional>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 namespace detail {
 
@@ -151,4 +151,4 @@ class StagedOutput {
   bool committed_ = false;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

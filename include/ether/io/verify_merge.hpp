@@ -11,7 +11,8 @@
 #include <numeric>
 #include <vector>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// One side of one adapter on a stored matrix, with its own normalised vectors.
 struct PlainSide {
@@ -134,4 +135,5 @@ inline std::uint64_t verify_merge(const Checkpoint::Tensor& base, const Checkpoi
   return static_cast<std::uint64_t>(rows * cols);
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -8,7 +8,7 @@
 
 #include <cmath>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// What a transform did to a weight.
 struct WeightChange {
@@ -83,4 +83,4 @@ inline WeightChange round_row(Dtype from, const std::byte* weight, Dtype to, con
 
 }  // namespace detail
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -10,7 +10,7 @@
 #include <numeric>
 #include <vector>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 namespace detail {
 
@@ -182,4 +182,4 @@ class WeightTransform {
   std::vector<std::vector<double>> coefficients_;  // of the steps
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -6,7 +6,7 @@
 #include <ether/io/safetensors.hpp>
 #include <ether/io/staged_output.hpp>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// A tensor to be written: what it is, and its bytes.
 struct TensorData {
@@ -64,4 +64,4 @@ inline void write_safetensors(const fs::path& path, const std::vector<TensorData
   output.commit();
 }
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -15,7 +15,8 @@
 #include <cstdint>
 #include <cstring>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 template <class T, Index L>
 struct VectorOf {
@@ -33,7 +34,7 @@ using Stored = std::conditional_t<sizeof(T) == 2, std::uint16_t, T>;
 template <class To, class From>
 EIGEN_ALWAYS_INLINE To bit_cast(const From& from) {
   static_assert(sizeof(To) == sizeof(From));
-  return (To)from;  // NOLINT: the compilers' notation for vectors
+  return reinterpret_cast<To>(from);
 }
 
 // g++ 12 widens a generic vector half by half, so that the machine's own instructions are named here.
@@ -212,4 +213,5 @@ void convert(const A* from, Index count, B* to) {
   }
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

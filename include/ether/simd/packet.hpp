@@ -10,15 +10,18 @@
 #include <type_traits>
 #include <utility>
 
-#if defined(__SSE2__)
+#if defined(__AVX__)
 #include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>  // all of them would cost a third of a second
 #endif
 
 /// After the parameters of a lambda: it is inlined wherever it is called. One call that is not, even
 /// if it is that of the last elements, would keep all captures in memory.
 #define ETHER_INLINE_LAMBDA __attribute__((always_inline))
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 template <class P>
 using Packet = typename Eigen::internal::packet_traits<P>::type;
@@ -127,4 +130,5 @@ EIGEN_ALWAYS_INLINE void store_transposed(P* to, Index stride, const V (&rows)[R
   }
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -4,7 +4,8 @@
 
 #include <ether/simd/convert.hpp>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 inline constexpr std::size_t cache_line = 64;
 /// Elements of a cache line.
@@ -228,4 +229,5 @@ EIGEN_ALWAYS_INLINE void stream_tail(T* to, const Packet<P>& value, Index count)
   store_tail<P>(to, value, count);
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

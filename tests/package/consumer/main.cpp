@@ -4,6 +4,10 @@
 #include <cmath>
 #include <cstdio>
 
+#ifdef _OPENMP
+#error ether::ether compiles its users with OpenMP
+#endif
+
 #ifdef ETHER_CONSUMER_CUDA
 bool use_cuda();
 #endif

@@ -5,7 +5,8 @@
 
 #include <ether/backends/cuda/reflect_rows.cuh>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 /// The threads of a block on a tile of columns: `across` neighbours hold a vector each, and
 /// row_lanes of such rows go down the tile.
@@ -143,4 +144,5 @@ void sum_partials(const Launch& where, MatrixView<const W> partial, Index count,
                                  sum_columns * sum_slices, 0, partial, count, inner, sums);
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE

@@ -14,7 +14,7 @@
 #include <map>
 #include <memory>
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 namespace detail::cuda {
 
@@ -179,4 +179,4 @@ class CudaContext {
   std::map<BlasKey, BlasPlan> blas_plans_;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -7,7 +7,8 @@
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_NAMESPACE
+namespace detail::cuda {
 
 /// Throws cuda_error, naming the call, where its status is not success.
 inline void check(cudaError_t status, const char* call) {
@@ -21,4 +22,5 @@ inline void check(cublasStatus_t status, const char* call) {
                      cublasLtGetStatusName(status), ")");
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace detail::cuda
+ETHER_END_NAMESPACE

@@ -10,7 +10,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_NAMESPACE
+namespace detail::cuda {
 
 template <class T>
 constexpr cudaDataType_t data_type() {
@@ -134,4 +135,5 @@ void gemm(CudaContext& ctx, MatrixView<const T> a, MatrixView<const T> b, bool t
         "cublasLtMatmul");
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace detail::cuda
+ETHER_END_NAMESPACE

@@ -4,7 +4,8 @@
 
 #include <ether/backends/cuda/portability.cuh>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 inline constexpr int warp = 32;
 
@@ -41,4 +42,5 @@ ETHER_DEVICE void group_sum(W (&value)[count], W* scratch) {
   }
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE

@@ -2,11 +2,14 @@
 
 /// What a launcher knows of the device and of the caller's wishes. Needs no CUDA header.
 
+#include <ether/version.hpp>
+
 #include <cstddef>
 
 struct CUstream_st;  // *cudaStream_t
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 /// Filled in once, when a Context is made: a launch asks the device nothing.
 struct Launch {
@@ -33,4 +36,11 @@ struct wide<double> {
 template <class T>
 using Wide = typename wide<T>::type;
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE
+
+ETHER_BEGIN_NAMESPACE
+namespace detail::cuda {
+using namespace cuda_kernels;
+}  // namespace detail::cuda
+ETHER_END_NAMESPACE

@@ -13,7 +13,8 @@
 
 #include <cstdint>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 /// What the output side adds to a row o of a weight in the second pass over it, block b = o / height:
 ///     sum_k coefficient(k, b) unit(k, o) sums_b(k, :)         sums (blocks * terms, cols)
@@ -84,4 +85,5 @@ template <class T>
 bool rms_norm_reflect(const Launch& where, const Reflection<Wide<T>>& h, MatrixView<const T> x,
                       const T* gamma, Wide<T> epsilon, MatrixView<T> z);
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE

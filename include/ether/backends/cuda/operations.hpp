@@ -7,7 +7,8 @@
 
 #include <algorithm>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_NAMESPACE
+namespace detail::cuda {
 
 /// A weight's part that stays in the second-level cache between two passes.
 inline constexpr Index panel_bytes = Index{16} << 20;
@@ -125,4 +126,5 @@ struct Operations {
   }
 };
 
-}  // namespace ether::detail::cuda
+}  // namespace detail::cuda
+ETHER_END_NAMESPACE

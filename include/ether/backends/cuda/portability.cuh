@@ -42,7 +42,8 @@
   extern __shared__ __align__(16) unsigned char ether_dynamic_shared[]; \
   T* const name = reinterpret_cast<T*>(ether_dynamic_shared)
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 struct alignas(16) Bytes16 {
   std::uint32_t word[4];
@@ -96,10 +97,11 @@ void allow_shared_memory(const Launch& where) {
   const std::uint64_t bit = where.device < 64 ? std::uint64_t{1} << where.device : 0;
   if ((allowed.load(std::memory_order_relaxed) & bit) != 0) return;
   cudaFuncAttributes is;
-  check(cudaFuncGetAttributes(&is, kernel), "cudaFuncGetAttributes");
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(where.shared_bytes - is.sharedSizeBytes)),
-        "cudaFuncSetAttribute");
+  detail::cuda::check(cudaFuncGetAttributes(&is, kernel), "cudaFuncGetAttributes");
+  detail::cuda::check(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(where.shared_bytes - is.sharedSizeBytes)),
+      "cudaFuncSetAttribute");
   allowed.fetch_or(bit, std::memory_order_relaxed);
 }
 
@@ -117,10 +119,11 @@ void launch(const Launch& where, dim3 grid, int threads, std::size_t dynamic_sha
   config.stream = where.stream;
   config.attrs = &attribute;
   config.numAttrs = where.dependent ? 1 : 0;
-  check(cudaLaunchKernelEx(&config, kernel, arguments...), "cudaLaunchKernelEx");
+  detail::cuda::check(cudaLaunchKernelEx(&config, kernel, arguments...), "cudaLaunchKernelEx");
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE
 
 #elif defined(ETHER_CUDA_EMULATOR)
 #include ETHER_CUDA_EMULATOR

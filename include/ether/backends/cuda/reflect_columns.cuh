@@ -4,7 +4,8 @@
 
 #include <ether/backends/cuda/column_sums.cuh>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 /// out = H in. A thread block has one block of h and a tile of columns, which it keeps in dynamic
 /// shared memory, every thread its own vectors, between the sums and the update.
@@ -86,4 +87,5 @@ bool reflect_columns(const Launch& where, const Reflection<Wide<T>>& h, MatrixVi
                         : of_terms(std::integral_constant<int, 2>{});
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE

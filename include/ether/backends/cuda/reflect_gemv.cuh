@@ -6,7 +6,8 @@
 
 #include <ether/backends/cuda/row_dots.cuh>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 /// How the tokens are held in shared memory: unrounded where there is room.
 template <class T, int tokens>
@@ -153,4 +154,5 @@ bool reflect_gemv(const Launch& where, const Reflection<Wide<T>>& h, MatrixView<
                        : of_terms(std::integral_constant<int, 8>{});
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE

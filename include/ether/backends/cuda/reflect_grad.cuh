@@ -7,7 +7,8 @@
 
 #include <ether/backends/cuda/reflect_rows.cuh>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 /// A RowShape whose threads keep the sums of `held` vectors in registers; those of a longer block
 /// lie in memory, each touched by one thread only.
@@ -176,4 +177,5 @@ void project_grad(const Launch& where, const Reflection<W>& h, MatrixView<const 
                                  project_threads, 0, h, sums, grads);
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE

@@ -8,7 +8,8 @@
 
 #include <algorithm>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 /// Groups of `lanes` threads share a chunk of block_size columns, `vector` elements at a time.
 template <int lanes_, int vector_>
@@ -184,4 +185,5 @@ void reflect_rows(const Launch& where, const Reflection<Wide<B>>& h, MatrixView<
                    : run(std::integral_constant<int, 2>{});
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE

@@ -5,7 +5,8 @@
 
 #include <ether/backends/cuda/row_dots.cuh>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 /// z = (gamma * x / sqrt(mean(x^2) + epsilon)) H; one row for each thread block.
 template <class T, int terms, int vector>
@@ -91,4 +92,5 @@ bool rms_norm_reflect(const Launch& where, const Reflection<Wide<T>>& h, MatrixV
              : of_vector(std::integral_constant<int, 1>{});
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE

@@ -10,7 +10,8 @@
 
 #include <cmath>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 inline constexpr int row_threads = 256, row_warps = row_threads / warp;
 
@@ -57,4 +58,5 @@ ETHER_DEVICE void dots_of_block(const Reflection<W>& h, const Segments& segments
   }
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE

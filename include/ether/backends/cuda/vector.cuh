@@ -5,7 +5,8 @@
 #include <ether/backends/cuda/portability.cuh>
 #include <ether/matrix_view.hpp>
 
-namespace ether::detail::cuda {
+ETHER_BEGIN_INTERFACE
+namespace cuda_kernels {
 
 /// As many T as 16 bytes hold.
 template <class T>
@@ -81,4 +82,5 @@ bool aligned(const MatrixView<T>& view, int count) {
   return view.data == nullptr || aligned(view.data, view.rows > 1 ? view.stride : 0, count);
 }
 
-}  // namespace ether::detail::cuda
+}  // namespace cuda_kernels
+ETHER_END_INTERFACE

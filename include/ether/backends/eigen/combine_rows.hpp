@@ -5,7 +5,8 @@
 #include <ether/simd/stream.hpp>
 #include <ether/transform.hpp>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// sums_m[c] (+)= sum_j factor(m, j) rows_j[c] for m < Sums, j < Rows, c < cols;
 /// factor(m, j) = factors[m * Rows + j], sums_m = sums + m * sums_stride.
@@ -52,4 +53,5 @@ void project_rows(MatrixView<const A> rows, MatrixView<const P> unit, MatrixView
   }
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -17,7 +17,7 @@
 #include <omp.h>
 #endif
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 namespace detail {
 
@@ -118,4 +118,4 @@ class EigenContext : public detail::Workspace<detail::AllocateHost> {
   ParallelFor host_;  // empty: OpenMP's
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

@@ -13,7 +13,8 @@
 
 #include <numeric>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// The kernel's tile of c: kernel_columns columns times up to kernel_panels panels of tokens. Its sums
 /// take 24 of 32 registers or 12 of 16; the rest hold the tokens and one broadcast element.
@@ -277,4 +278,5 @@ void gemm(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, bool 
     gemm_blocked<false>(ctx, identity<P>(a.cols), a, b, c, accumulate, NoVisit(), Keep());
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -5,7 +5,8 @@
 #include <ether/backends/eigen/combine_rows.hpp>
 #include <ether/backends/eigen/context.hpp>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// For more rows of a the blocked product of gemm.hpp is faster. It pads them to whole panels, of 16 rows
 /// or 8, and copies b (k, n) and widens 16-bit types, which pays only for more rows. (Measured on Zen
@@ -131,4 +132,5 @@ void gemm_few(EigenContext& ctx, MatrixView<const P> a, MatrixView<const B> b, M
   });
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

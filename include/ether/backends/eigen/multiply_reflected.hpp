@@ -5,7 +5,8 @@
 
 #include <ether/backends/eigen/gemm.hpp>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// y = s H + add, tile by tile, for blocks that are not longer; as gemm_blocked's `finish`.
 template <class P, class T, class C>
@@ -29,10 +30,10 @@ struct ReflectTiles {
   }
 };
 
-/// y = (x H_in) w^T H_out + bias, see backend.hpp.
-template <class P, class S, class T>
+/// y = (x H_in) w^T H_out + bias, see backend.hpp; w of any type that the backend has.
+template <class P, class S, class W, class T>
 void multiply_reflected(EigenContext& ctx, const Reflection<P>& h_in, MatrixView<const S> x,
-                        MatrixView<const S> w, const Reflection<P>& h_out, MatrixView<const S> bias,
+                        MatrixView<const W> w, const Reflection<P>& h_out, MatrixView<const S> bias,
                         MatrixView<T> y) {
   if (y.empty()) return;
   EigenContext::Frame frame(ctx);
@@ -44,7 +45,7 @@ void multiply_reflected(EigenContext& ctx, const Reflection<P>& h_in, MatrixView
   const MatrixView<const S> add{bias.data, bias.rows == 0 ? 0 : y.rows, y.cols, 0};
   const ReflectTiles<P, T, S> finish{h_out, s, y, add};
 
-  if (x.rows > few_rows<S, true>) {
+  if (x.rows > few_rows<W, true>) {
     const auto product = [&](const auto& finish_tile) {
       gemm_blocked<true>(ctx, h_in, x, w, s, false, NoVisit(), finish_tile);
     };
@@ -64,4 +65,5 @@ void multiply_reflected(EigenContext& ctx, const Reflection<P>& h_in, MatrixView
   if (!finish.done()) reflect_rows(ctx, h_out, MatrixView<const P>(s), y, add);
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -16,7 +16,8 @@
 #include <ether/backends/eigen/gemm.hpp>
 #include <ether/backends/eigen/reflect_grad.hpp>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// For Rows neighbouring rows of W: adds their share to p, and dots them with q.
 ///     p_k += sum_r unit_k[r] row_r          p_k = p + k * p_stride, unit_k = unit + k * unit_stride
@@ -153,4 +154,5 @@ bool output_grad(EigenContext& ctx, const Reflection<P>& h_in, MatrixView<const 
   return true;
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

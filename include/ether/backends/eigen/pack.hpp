@@ -4,7 +4,8 @@
 
 #include <ether/backends/eigen/reflect.hpp>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// Tokens of a panel, which are neighbours in a vector: panel(k, t), t < panel_tokens, row-major. At
 /// least the four that the row operation takes together.
@@ -71,4 +72,5 @@ void pack_tokens(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> 
   });
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -8,7 +8,8 @@
 
 #include <type_traits>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// Elements that one task should have at least: a few microseconds of work.
 inline constexpr Index task_elements = 16384;
@@ -232,4 +233,5 @@ void reflect_rows(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
   });
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

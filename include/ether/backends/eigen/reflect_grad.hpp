@@ -4,7 +4,8 @@
 
 #include <ether/backends/eigen/reflect.hpp>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// grads += (g - (ŵ.g) ŵ) / |w|, g = c * sums: one vector of one block, through its normalisation.
 template <class P>
@@ -115,4 +116,5 @@ void reflect_grad(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
     reflect_grad<2>(ctx, h, t, r, grads);
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -14,7 +14,8 @@
 #include <ether/backends/eigen/combine_rows.hpp>
 #include <ether/backends/eigen/reflect.hpp>
 
-namespace ether::detail {
+ETHER_BEGIN_NAMESPACE
+namespace detail {
 
 /// sums_k of neighbouring blocks of rows.
 template <class P>
@@ -145,4 +146,5 @@ void transform(EigenContext& ctx, const Reflection<P>& h_in, const Reflection<P>
     reflect_rows(ctx, h_in, in, out, MatrixView<const A>{});
 }
 
-}  // namespace ether::detail
+}  // namespace detail
+ETHER_END_NAMESPACE

@@ -26,7 +26,7 @@
 #error "ether: compile the oneDNN backend with OpenMP (-fopenmp), whose threads oneDNN shares"
 #endif
 
-namespace ether {
+ETHER_BEGIN_NAMESPACE
 
 /// A oneDNN call failed.
 class onednn_error : public error {
@@ -99,4 +99,4 @@ class OneDnnContext : public EigenContext {
   std::map<detail::onednn::Key, detail::onednn::Plan> plans_;
 };
 
-}  // namespace ether
+ETHER_END_NAMESPACE

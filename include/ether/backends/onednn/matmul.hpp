@@ -21,7 +21,8 @@
 #include <cstring>
 #include <type_traits>
 
-namespace ether::detail::onednn {
+ETHER_BEGIN_NAMESPACE
+namespace detail::onednn {
 
 using DataType = dnnl::memory::data_type;
 
@@ -253,4 +254,5 @@ bool supports() {
   return answer;
 }
 
-}  // namespace ether::detail::onednn
+}  // namespace detail::onednn
+ETHER_END_NAMESPACE

@@ -8,7 +8,8 @@
 #include <mutex>
 #include <utility>
 
-namespace ether::detail::onednn {
+ETHER_BEGIN_NAMESPACE
+namespace detail::onednn {
 
 /// A frozen (n, k) matrix w, reordered once. Copies are cheap and share the memory. Several threads
 /// may use it at once, each with its own Context. One made by default may only be assigned to.
@@ -123,4 +124,5 @@ class PackedMatrix {
   std::shared_ptr<Shared> shared_;
 };
 
-}  // namespace ether::detail::onednn
+}  // namespace detail::onednn
+ETHER_END_NAMESPACE
