@@ -48,7 +48,10 @@ ETHERLINEAR_API const char* etherlinear_instructions(void);
 
 /* --- An adapter: the parameters of one linear layer --------------------------------------------------- */
 
-typedef enum etherlinear_variant { ETHERLINEAR_ETHER = 0, ETHERLINEAR_ETHER_PLUS = 1 } etherlinear_variant;
+typedef enum etherlinear_variant {
+  ETHERLINEAR_ETHER = 0,
+  ETHERLINEAR_ETHER_PLUS = 1
+} etherlinear_variant;
 typedef enum etherlinear_sides {
   ETHERLINEAR_INPUT = 0,
   ETHERLINEAR_OUTPUT = 1,
@@ -72,10 +75,10 @@ typedef struct etherlinear_adapter etherlinear_adapter;
 
 /* Copies the vectors: u and v of the input side, (in) each, then of the output side, (out) each, block after
  * block, of any length; v for ETHER+ only; NULL for what the config does not have. */
-ETHERLINEAR_API etherlinear_status etherlinear_adapter_create(
-    const etherlinear_config* config, int64_t out, int64_t in, const float* input_u,
-    const float* input_v, const float* output_u, const float* output_v,
-    etherlinear_adapter** adapter);
+ETHERLINEAR_API etherlinear_status
+etherlinear_adapter_create(const etherlinear_config* config, int64_t out, int64_t in,
+                           const float* input_u, const float* input_v, const float* output_u,
+                           const float* output_v, etherlinear_adapter** adapter);
 /* Takes effect when the adapter is next given to a layer. */
 ETHERLINEAR_API etherlinear_status etherlinear_adapter_set_strength(etherlinear_adapter* adapter,
                                                                     double strength);
@@ -97,9 +100,9 @@ ETHERLINEAR_API int64_t etherlinear_directory_size(const etherlinear_directory* 
 ETHERLINEAR_API const char* etherlinear_directory_module(const etherlinear_directory* directory,
                                                          int64_t index);
 /* The adapter of a module, for its weight (out, in). */
-ETHERLINEAR_API etherlinear_status etherlinear_directory_adapter(
-    const etherlinear_directory* directory, const char* module, int64_t out, int64_t in,
-    etherlinear_adapter** adapter);
+ETHERLINEAR_API etherlinear_status
+etherlinear_directory_adapter(const etherlinear_directory* directory, const char* module,
+                              int64_t out, int64_t in, etherlinear_adapter** adapter);
 ETHERLINEAR_API void etherlinear_directory_free(etherlinear_directory* directory);
 
 /* --- A layer ------------------------------------------------------------------------------------------- */
@@ -146,9 +149,8 @@ ETHERLINEAR_API etherlinear_status etherlinear_layer_create(
     etherlinear_type type, const void* weight, int64_t out, int64_t in, int64_t stride,
     const etherlinear_part* parts, size_t part_count, const void* bias, etherlinear_layer** layer);
 /* Another adapter of the same shape for part `part`. Not while another thread uses the layer. */
-ETHERLINEAR_API etherlinear_status etherlinear_layer_set_adapter(etherlinear_layer* layer,
-                                                                 size_t part,
-                                                                 const etherlinear_adapter* adapter);
+ETHERLINEAR_API etherlinear_status etherlinear_layer_set_adapter(
+    etherlinear_layer* layer, size_t part, const etherlinear_adapter* adapter);
 ETHERLINEAR_API void etherlinear_layer_free(etherlinear_layer* layer);
 
 /* y = ((x H_in) W^T) H_out + bias. Overwrites y. */
@@ -169,8 +171,8 @@ ETHERLINEAR_API etherlinear_status etherlinear_merge(const etherlinear_layer* la
 ETHERLINEAR_API etherlinear_status etherlinear_reflect_input(const etherlinear_layer* layer,
                                                              etherlinear_context* context,
                                                              int64_t row, int64_t tokens,
-                                                             const void* x, int64_t x_stride, void* z,
-                                                             int64_t z_stride);
+                                                             const void* x, int64_t x_stride,
+                                                             void* z, int64_t z_stride);
 /* How many rows from `row` on see the same H_in; 0 for a row that the weight has not. */
 ETHERLINEAR_API int64_t etherlinear_rows_alike(const etherlinear_layer* layer, int64_t row);
 /* y = s H_out + bias + residual, overwritten; y may be s, or the residual. bias (out) and residual

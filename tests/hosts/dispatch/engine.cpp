@@ -31,7 +31,8 @@ double ETHER_ENGINE() {
   double sum = 0;
   for (const auto* values : {&w, &x, &y, &z})
     for (const T value : *values) sum += std::fabs(static_cast<double>(value));
-  for (ether::Index i = 0; i < grads.size(); ++i) sum += std::fabs(static_cast<double>(grads.data()[i]));
+  for (ether::Index i = 0; i < grads.size(); ++i)
+    sum += std::fabs(static_cast<double>(grads.data()[i]));
   try {
     layer.unmerge(ctx, {w.data(), out, in + 1});
   } catch (const ether::shape_error& e) {

@@ -11,7 +11,8 @@ int main() {
   const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   const double avx512 = has_avx512 ? run_avx512() : sse2;
-  std::printf("SSE2 %.9g, AVX-512 %.9g%s\n", sse2, avx512, has_avx512 ? "" : " (not this processor)");
+  std::printf("SSE2 %.9g, AVX-512 %.9g%s\n", sse2, avx512,
+              has_avx512 ? "" : " (not this processor)");
   // Both are sums of absolute values, rounded to bfloat16, whose last bit the order of sums may change.
   return sse2 > 0 && std::fabs(avx512 - sse2) <= 0x1p-7 * sse2 ? 0 : 1;
 }
