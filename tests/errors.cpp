@@ -6,6 +6,7 @@
 
 #include <ether/ether.hpp>
 
+#include <algorithm>
 #include <limits>
 #include <string>
 
@@ -255,4 +256,37 @@ TEST_CASE("the free row operations check their input") {
 
 TEST_CASE("a Context with a negative number of threads") {
   CHECK_REFUSED(EigenContext(-1), ether::parameter_error, "threads is -1");
+}
+
+TEST_CASE("a Status says what a call would throw") {
+  Setup s;
+  MatrixF narrow(4, 5);
+  const auto agrees = [](const ether::Status& status, auto&& call) {
+    std::string thrown;
+    try {
+      call();
+    } catch (const ether::error& e) {
+      thrown = e.what();
+    }
+    CHECK(status.ok() == thrown.empty());
+    CHECK(status.sentence() == thrown);
+  };
+  agrees(s.layer.check_forward(s.x, s.y), [&] { s.layer.forward(s.ctx, s.x, s.y); });
+  CHECK(s.layer.check_forward(s.x, s.y).ok());
+  agrees(s.layer.check_forward(s.x, narrow), [&] { s.layer.forward(s.ctx, s.x, narrow); });
+  CHECK(!s.layer.check_forward(s.x, narrow).ok());
+  CHECK_THROWS_AS(s.layer.check_forward(s.x, narrow).require(), ether::shape_error);
+  const auto& prepared = s.layer.prepared();
+  agrees(ether::check_reflect_input(prepared, s.x, narrow),
+         [&] { ether::reflect_input(s.ctx, prepared, s.x, narrow); });
+  CHECK(!ether::check_reflect_input(prepared, s.x, narrow).ok());
+  agrees(ether::check_reflect_output(prepared, narrow, s.y),
+         [&] { ether::reflect_output(s.ctx, prepared, narrow, s.y); });
+  CHECK(!ether::check_reflect_output(prepared, narrow, s.y).ok());
+  const auto prepare = [&] { ether::PreparedAdapter<Backend>(s.ctx, s.adapter); };
+  agrees(ether::check_adapter(s.adapter), prepare);
+  CHECK(ether::check_adapter(s.adapter).ok());
+  std::fill_n(s.adapter.input_u().row(1), 2, 0.0f);
+  agrees(ether::check_adapter(s.adapter), prepare);
+  CHECK(!ether::check_adapter(s.adapter).ok());
 }

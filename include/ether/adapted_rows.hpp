@@ -8,6 +8,7 @@
 
 #include <ether/adapter.hpp>
 
+#include <algorithm>
 #include <vector>
 
 ETHER_BEGIN_INTERFACE
@@ -71,37 +72,32 @@ struct ReorderedBlocks {
 
 inline ReorderedBlocks reorder_blocks(const std::vector<Index>& order, Index rows, Index blocks) {
   const Index size = rows / blocks;
-  const auto block_at = [&](Index r) { return order[static_cast<std::size_t>(r)] / size; };
-  ReorderedBlocks result;
-  std::vector<Index> number(static_cast<std::size_t>(blocks));  // of a block within its range
-  for (Index passes = 1; passes <= blocks; ++passes) {          // the fewest that do
-    if (blocks % passes != 0) continue;
-    const Index range = passes * size;
-    bool whole = true;
-    for (Index first = 0; whole && first < rows; first += range) {
-      Index found = 0;
-      std::fill(number.begin(), number.end(), -1);
-      for (Index r = first; r < first + range; ++r) {
-        Index& at = number[static_cast<std::size_t>(block_at(r))];
-        if (at < 0) at = found++;
-      }
-      whole = found == passes;
-    }
-    if (!whole) continue;
-    result.block_size = range;
-    result.passes = passes;
-    break;
-  }
-  result.place.resize(order.size());
-  for (Index first = 0; first < rows; first += result.block_size) {
-    Index found = 0;
+  std::vector<Index> number(static_cast<std::size_t>(blocks));
+  // Numbers the blocks of the rows [first, first + range) as they come; returns how many there are.
+  const auto number_blocks = [&](Index first, Index range, const auto& visit) {
     std::fill(number.begin(), number.end(), -1);
-    for (Index r = first; r < first + result.block_size; ++r) {
-      Index& at = number[static_cast<std::size_t>(block_at(r))];
+    Index found = 0;
+    for (Index r = first; r < first + range; ++r) {
+      const Index row = order[static_cast<std::size_t>(r)];
+      Index& at = number[static_cast<std::size_t>(row / size)];
       if (at < 0) at = found++;
-      result.place[static_cast<std::size_t>(order[static_cast<std::size_t>(r)])] = at * rows + r;
+      visit(r, row, at);
     }
-  }
+    return found;
+  };
+  const auto whole_blocks = [&](Index passes) {  // in every range
+    for (Index first = 0; first < rows; first += passes * size)
+      if (number_blocks(first, passes * size, [](Index, Index, Index) {}) != passes) return false;
+    return true;
+  };
+  ReorderedBlocks result;
+  while (blocks % result.passes != 0 || !whole_blocks(result.passes)) ++result.passes;
+  result.block_size = result.passes * size;
+  result.place.resize(order.size());
+  for (Index first = 0; first < rows; first += result.block_size)
+    number_blocks(first, result.block_size, [&](Index r, Index row, Index pass) {
+      result.place[static_cast<std::size_t>(row)] = pass * rows + r;
+    });
   return result;
 }
 

@@ -2,8 +2,7 @@
 
 /// The layer up to its output transform, s = (x H_in) W^T, and back.
 
-#include <ether/prepared_adapter.hpp>
-#include <ether/weight.hpp>
+#include <ether/weight_check.hpp>
 
 ETHER_BEGIN_NAMESPACE
 namespace detail {

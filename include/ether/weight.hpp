@@ -80,27 +80,53 @@ void multiply_composed(typename Backend::Context& ctx, const Weight& weight,
                      MatrixView<const typename Backend::Scalar>{bias.data, bias.rows, y.cols, 0});
 }
 
-}  // namespace detail
-
-/// A row-major (out, in) matrix of Backend::Scalar in backend memory, as torch.nn.Linear stores
-/// it. Wrapped: never copied, never written.
-template <class Backend>
-class DenseWeight {
+/// The products of a row-major (out, in) matrix of Element in backend memory, by the backend's gemm.
+template <class Backend, class Element>
+class GemmWeight {
  public:
   using Scalar = typename Backend::Scalar;
   using Parameter = typename Backend::Parameter;
   using Intermediate = typename Backend::Intermediate;
   using Context = typename Backend::Context;
 
-  DenseWeight(const Scalar* data, Index out, Index in) : view_(data, out, in) {}
+  Index out_features() const { return view_.rows; }
+  Index in_features() const { return view_.cols; }
+  void multiply(Context& ctx, MatrixView<const Intermediate> z, MatrixView<Intermediate> s) const {
+    Backend::gemm(ctx, z, view_, /*transpose_b=*/true, s, /*accumulate=*/false);
+  }
+  void multiply_transposed(Context& ctx, MatrixView<const Intermediate> grad_s,
+                           MatrixView<Intermediate> grad_z) const {
+    Backend::gemm(ctx, grad_s, view_, /*transpose_b=*/false, grad_z, /*accumulate=*/false);
+  }
+
+ protected:
+  explicit GemmWeight(MatrixView<const Element> view) : view_(view) {}
+  MatrixView<const Element> view_;
+};
+
+}  // namespace detail
+
+/// A row-major (out, in) matrix of Backend::Scalar in backend memory, as torch.nn.Linear stores
+/// it. Wrapped: never copied, never written.
+template <class Backend>
+class DenseWeight : public detail::GemmWeight<Backend, typename Backend::Scalar> {
+  using Base = detail::GemmWeight<Backend, typename Backend::Scalar>;
+
+ public:
+  using typename Base::Context;
+  using typename Base::Intermediate;
+  using typename Base::Parameter;
+  using typename Base::Scalar;
+
+  DenseWeight(const Scalar* data, Index out, Index in) : Base({data, out, in}) {}
   DenseWeight(const Scalar* data, Index out, Index in, Index stride)
-      : view_(data, out, in, stride) {}
+      : Base({data, out, in, stride}) {}
   /// The same for sizes of any integer type.
   template <class Out, class In, std::enable_if_t<traits::are_sizes<Out, In>, int> = 0>
-  DenseWeight(const Scalar* data, Out out, In in) : view_(data, out, in) {}
+  DenseWeight(const Scalar* data, Out out, In in) : Base({data, out, in}) {}
   template <class Out, class In, class Stride,
             std::enable_if_t<traits::are_sizes<Out, In, Stride>, int> = 0>
-  DenseWeight(const Scalar* data, Out out, In in, Stride stride) : view_(data, out, in, stride) {}
+  DenseWeight(const Scalar* data, Out out, In in, Stride stride) : Base({data, out, in, stride}) {}
   /// Implicit from whatever a MatrixView<const Scalar> is implicit from, but not from a temporary
   /// matrix, whose memory would be gone.
   template <class Matrix,
@@ -109,20 +135,10 @@ class DenseWeight {
                                  !(std::is_rvalue_reference_v<Matrix&&> &&
                                    detail::is_owner<std::decay_t<Matrix>>::value),
                              int> = 0>
-  DenseWeight(Matrix&& matrix) : view_(std::forward<Matrix>(matrix)) {}
+  DenseWeight(Matrix&& matrix) : Base(std::forward<Matrix>(matrix)) {}
 
-  Index out_features() const { return view_.rows; }
-  Index in_features() const { return view_.cols; }
   MatrixView<const Scalar> dense() const { return view_; }
   DenseWeight slice_rows(Index first, Index count) const { return view_.middle_rows(first, count); }
-
-  void multiply(Context& ctx, MatrixView<const Intermediate> z, MatrixView<Intermediate> s) const {
-    Backend::gemm(ctx, z, view_, /*transpose_b=*/true, s, /*accumulate=*/false);
-  }
-  void multiply_transposed(Context& ctx, MatrixView<const Intermediate> grad_s,
-                           MatrixView<Intermediate> grad_z) const {
-    Backend::gemm(ctx, grad_s, view_, /*transpose_b=*/false, grad_z, /*accumulate=*/false);
-  }
 
   /// y = (x H_in) W^T H_out + bias, in one where the backend can.
   template <class T>
@@ -150,35 +166,28 @@ class DenseWeight {
   }
 
  private:
-  MatrixView<const Scalar> view_;
+  using Base::view_;
 };
 
 /// The same with elements of another type than x and y: bfloat16 or half weights in an engine that computes
 /// in float, EtherLinear<EigenBackend<float>, MixedWeight<EigenBackend<float>, Eigen::bfloat16>>. They
 /// are widened as they are read, exactly. Without merge, whose result would be of Scalar.
 template <class Backend, class Element>
-class MixedWeight {
- public:
-  using Scalar = typename Backend::Scalar;
-  using Parameter = typename Backend::Parameter;
-  using Intermediate = typename Backend::Intermediate;
-  using Context = typename Backend::Context;
+class MixedWeight : public detail::GemmWeight<Backend, Element> {
+  using Base = detail::GemmWeight<Backend, Element>;
 
-  MixedWeight(MatrixView<const Element> w) : view_(w) {
+ public:
+  using typename Base::Context;
+  using typename Base::Intermediate;
+  using typename Base::Parameter;
+  using typename Base::Scalar;
+
+  MixedWeight(MatrixView<const Element> w) : Base(w) {
     detail::check_shape("the weight", w, w.rows, w.cols, "(out, in)").require();
   }
 
-  Index out_features() const { return view_.rows; }
-  Index in_features() const { return view_.cols; }
   MixedWeight slice_rows(Index first, Index count) const { return view_.middle_rows(first, count); }
 
-  void multiply(Context& ctx, MatrixView<const Intermediate> z, MatrixView<Intermediate> s) const {
-    Backend::gemm(ctx, z, view_, /*transpose_b=*/true, s, /*accumulate=*/false);
-  }
-  void multiply_transposed(Context& ctx, MatrixView<const Intermediate> grad_s,
-                           MatrixView<Intermediate> grad_z) const {
-    Backend::gemm(ctx, grad_s, view_, /*transpose_b=*/false, grad_z, /*accumulate=*/false);
-  }
   template <class T>
   void multiply_reflected(Context& ctx, const Reflection<Parameter>& h_in,
                           MatrixView<const Scalar> x, const Reflection<Parameter>& h_out,
@@ -187,124 +196,7 @@ class MixedWeight {
   }
 
  private:
-  MatrixView<const Element> view_;
+  using Base::view_;
 };
 
-namespace detail {
-
-template <class Weight, class Backend>
-struct WeightProbe {
-  using A = Probe<Backend>;
-  using S = typename A::S;
-  using P = typename A::P;
-  using I = typename A::I;
-
-  template <class W>
-  using out_features_t = decltype(Index{std::declval<const W&>().out_features()});
-  template <class W>
-  using in_features_t = decltype(Index{std::declval<const W&>().in_features()});
-  template <class W>
-  using multiply_t = decltype(std::declval<const W&>().multiply(
-      A::ctx(), A::template view<const I>(), A::template view<I>()));
-  template <class W>
-  using multiply_transposed_t = decltype(std::declval<const W&>().multiply_transposed(
-      A::ctx(), A::template view<const I>(), A::template view<I>()));
-  template <class W>
-  using slice_rows_t = decltype(std::declval<const W&>().slice_rows(Index{}, Index{}));
-  template <class W>
-  using dense_t = decltype(MatrixView<const S>(std::declval<const W&>().dense()));
-  template <class W, class Y>
-  using multiply_reflected_to = decltype(std::declval<const W&>().multiply_reflected(
-      A::ctx(), A::h(), A::template view<const S>(), A::h(), A::template view<const S>(),
-      A::template view<Y>()));
-  template <class W>
-  using multiply_reflected_t =
-      std::void_t<multiply_reflected_to<W, S>, multiply_reflected_to<W, I>>;
-  template <class W>
-  using output_grad_t = decltype(bool{
-      std::declval<const W&>().output_grad(A::ctx(), A::h(), A::template view<const S>(), A::h(),
-                                           A::template view<const S>(), A::template view<I>(),
-                                           A::template view<P>())});
-};
-
-}  // namespace detail
-
-/// Compiles only for a type that EtherLinear<Backend, Weight> can hold.
-template <class Weight, class Backend>
-constexpr bool check_weight() {
-  using Probe = detail::WeightProbe<Weight, Backend>;
-  using detail::has;
-  static_assert(std::is_copy_constructible_v<Weight>,
-                "ether: the Weight is not copyable; it must be a handle to memory owned elsewhere");
-  static_assert(has<Probe::template out_features_t, Weight>,
-                "ether: the Weight lacks out_features() const");
-  static_assert(has<Probe::template in_features_t, Weight>,
-                "ether: the Weight lacks in_features() const");
-  static_assert(has<Probe::template multiply_t, Weight>,
-                "ether: the Weight lacks multiply(ctx, z, s) const, s = z W^T, on MatrixViews of "
-                "Backend::Intermediate");
-#define ETHER_OPTIONAL_MEMBER(Names, member, signature)                               \
-  static_assert(!detail::Names<Weight>::value || has<Probe::template member, Weight>, \
-                "ether: the Weight has an optional member with another signature than " signature)
-  ETHER_OPTIONAL_MEMBER(NamesMultiplyTransposed, multiply_transposed_t,
-                        "multiply_transposed(ctx, grad_s, grad_z) const, on MatrixViews of "
-                        "Backend::Intermediate");
-  ETHER_OPTIONAL_MEMBER(NamesSliceRows, slice_rows_t, "slice_rows(first, count) const");
-  ETHER_OPTIONAL_MEMBER(NamesDense, dense_t, "dense() const, a MatrixView<const Scalar>");
-  ETHER_OPTIONAL_MEMBER(NamesMultiplyReflected, multiply_reflected_t,
-                        "multiply_reflected(ctx, h_in, x, h_out, bias, y) const, for y of "
-                        "Backend::Scalar and of Backend::Intermediate");
-  ETHER_OPTIONAL_MEMBER(
-      NamesOutputGrad, output_grad_t,
-      "bool output_grad(ctx, h_in, x, h_out, grad_y, grad_z, grads) const, of weight.hpp");
-#undef ETHER_OPTIONAL_MEMBER
-  return true;
-}
-
-namespace detail {
-
-/// Whether dense() shows memory that is there anyway, not a copy made for the call.
-template <class Weight, class Backend>
-constexpr bool shows_dense() {
-  if constexpr (has<WeightProbe<Weight, Backend>::template dense_t, Weight>) {
-    using Dense = decltype(std::declval<const Weight&>().dense());
-    return std::is_reference_v<Dense> ||
-           std::is_same_v<std::decay_t<Dense>, MatrixView<const typename Backend::Scalar>>;
-  } else {
-    return false;
-  }
-}
-
-/// The adapter for all rows of a weight. Throws shape_error where it is for another shape.
-template <class Weight, class Parameter>
-std::vector<AdaptedRows<Parameter>> whole_weight(const Weight& weight,
-                                                 const Adapter<Parameter>& adapter) {
-  if (weight.out_features() != adapter.out_features() ||
-      weight.in_features() != adapter.in_features())
-    fail<shape_error>("the weight is (", weight.out_features(), ", ", weight.in_features(),
-                      ") but the adapter is for (", adapter.out_features(), ", ",
-                      adapter.in_features(), "), both (out_features, in_features)");
-  return {{adapter}};
-}
-
-/// The weight itself, if its memory is of its shape, and it can be sliced where output rows differ in
-/// H_in. Throws shape_error, parameter_error.
-template <class Backend, class Weight>
-Weight fitting(Weight weight, const PreparedAdapter<Backend>& prepared) {
-  using Probe = WeightProbe<Weight, Backend>;
-  if constexpr (shows_dense<Weight, Backend>())
-    check_shape("the weight", MatrixView<const typename Backend::Scalar>(weight.dense()),
-                weight.out_features(), weight.in_features(), "(out_features, in_features)")
-        .require();
-  const auto slices = static_cast<Index>(prepared.slices().size());
-  if (!has<Probe::template slice_rows_t, Weight> && slices > 1)
-    fail<parameter_error>(
-        "the output rows see ", slices,
-        " different H_in (layout row_chunk with several blocks, or several adapters), "
-        "which multiplies slices of the weight's rows; give the Weight a member "
-        "slice_rows(first, count)");
-  return weight;
-}
-
-}  // namespace detail
 ETHER_END_NAMESPACE

@@ -64,6 +64,9 @@ def main():
         if "ether::" in VERSIONED.sub("", name):
             print(f"without a version: {name}")
             failed = 1
+    if not any("ether::" in name for name in names.values()):
+        print("no symbol of ether: nothing was looked at")
+        failed = 1
     print(f"{len(both)} weak symbols in both, of {len(names)}")
     return failed
 
