@@ -225,14 +225,14 @@ etherlinear_status etherlinear_layer_create(etherlinear_type type, const void* w
     if (weight == nullptr && bias != nullptr)
       fail<ether::parameter_error>(
           "bias is given without a weight; give it to etherlinear_reflect_output");
-    std::vector<ether::AdaptedRows<float>> rows;
+    std::vector<ether::compiled::Part> rows;
     for (size_t i = 0; i < part_count; ++i) {
       check_pointer("a part's adapter", parts[i].adapter);
       const ether::Adapter<float>& adapter = parts[i].adapter->adapter;
       std::vector<Index> order;
       if (parts[i].order != nullptr)
         order.assign(parts[i].order, parts[i].order + adapter.out_features());
-      rows.push_back({adapter, parts[i].first, std::move(order)});
+      rows.push_back({&adapter, parts[i].first, std::move(order)});
     }
     *layer = new etherlinear_layer{
         ether::compiled::kernels().make_layer({type, {weight, out, in, stride}, bias}, rows)};

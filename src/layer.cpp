@@ -35,7 +35,10 @@ class LayerOf final : public compiled::Layer {
  public:
   using Backend = EigenBackend<T>;
 
-  LayerOf(const compiled::Weight& weight, const std::vector<AdaptedRows<float>>& parts) {
+  LayerOf(const compiled::Weight& weight, const std::vector<compiled::Part>& all_parts) {
+    std::vector<AdaptedRows<float>> parts;
+    for (const compiled::Part& part : all_parts)
+      parts.push_back({*part.adapter, part.first, part.order});
     const compiled::Matrix& w = weight.matrix;
     EigenContext ctx(1);
     if (w.data != nullptr)
@@ -108,7 +111,7 @@ inline std::unique_ptr<compiled::Context> make_context(int threads, const compil
 }
 
 inline std::unique_ptr<compiled::Layer> make_layer(const compiled::Weight& weight,
-                                                   const std::vector<AdaptedRows<float>>& parts) {
+                                                   const std::vector<compiled::Part>& parts) {
   switch (weight.type) {
     case ETHERLINEAR_FLOAT32:
       return std::make_unique<LayerOf<float>>(weight, parts);

@@ -5,7 +5,7 @@
 
 #include <etherlinear.h>
 
-#include <ether/adapted_rows.hpp>
+#include <ether/adapter.hpp>
 
 #include <memory>
 #include <vector>
@@ -57,12 +57,18 @@ struct Weight {
   const void* bias;
 };
 
+/// AdaptedRows, which belongs to an instruction set, as all of them read it.
+struct Part {
+  const Adapter<float>* adapter;
+  Index first;
+  std::vector<Index> order;
+};
+
 /// What layer.cpp gives for one instruction set.
 struct Kernels {
   const char* instructions;
   std::unique_ptr<Context> (*make_context)(int threads, const Pool& pool);
-  std::unique_ptr<Layer> (*make_layer)(const Weight& weight,
-                                       const std::vector<AdaptedRows<float>>& parts);
+  std::unique_ptr<Layer> (*make_layer)(const Weight& weight, const std::vector<Part>& parts);
 };
 
 /// Those for this processor.

@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <vector>
 
-ETHER_BEGIN_INTERFACE
+ETHER_BEGIN_NAMESPACE
 
 /// An adapter, and the rows [first, first + adapter.out_features()) of a weight that it is for.
 template <class Parameter>
@@ -21,10 +21,6 @@ struct AdaptedRows {
   /// Row first + r of the weight is the adapter's output row order[r]: a permutation. Empty: r.
   std::vector<Index> order = {};
 };
-
-ETHER_END_INTERFACE
-
-ETHER_BEGIN_NAMESPACE
 
 /// The order of q's and k's rows in llama.cpp and in Meta's own files: in every head the rows j and
 /// head_dim / 2 + j of the Hugging Face layout, which a rotary embedding turns together, are neighbours.

@@ -27,6 +27,9 @@ double ETHER_ENGINE() {
                  grads);
   ether::reflect_input(ctx, layer.prepared(), {x.data(), tokens, in}, {x.data(), tokens, in});
   ether::reflect_output(ctx, layer.prepared(), {y.data(), tokens, out}, {y.data(), tokens, out});
+  const ether::PreparedAdapter<Backend> reordered(
+      ctx, out, in, {{adapter, 0, ether::interleaved_row_order(2, 12)}});
+  ether::reflect_output(ctx, reordered, {y.data(), tokens, out}, {y.data(), tokens, out});
   layer.merge(ctx, {w.data(), out, in});
   double sum = 0;
   for (const auto* values : {&w, &x, &y, &z})
