@@ -209,6 +209,28 @@ interchange_works() {
   "$python" -c 'import numpy, peft, safetensors, torch, transformers'
 } >build/python.log 2>&1
 
+# The headers of Eigen 5, which Debian 12 has not: from the sources of a Python package that brings them
+# along. Sets `eigen5` to the options of a build that tests with them.
+prepare_eigen5() {
+  local folder=$PWD/build/eigen5
+  if [[ $install == yes && ! -e $folder/Eigen/Core ]]; then
+    say "Downloading Eigen 5 to build/eigen5"
+    download_eigen5 "$folder" || say "That failed"
+  fi
+  eigen5=("-DETHER_EIGEN5_DIR=$folder")
+  if [[ ! -e $folder/Eigen/Core ]]; then
+    say "Left out: compiling with Eigen 5 (see build/eigen5.log)"
+    eigen5=(-DETHER_EIGEN5_DIR=)
+  fi
+}
+download_eigen5() {
+  local package=ml_dtypes version=0.6.0
+  mkdir -p "$1" &&
+    "$python" -m pip download -q --no-deps --no-binary "$package" --dest "$1" "$package==$version" &&
+    tar -xzf "$1/$package-$version.tar.gz" -C "$1" --strip-components=3 \
+      "$package-$version/third_party/eigen"
+} >build/eigen5.log 2>&1
+
 # merge_demo: the digits example, its adapter merged on disk
 merge_demo() {
   say "Running build/release/examples/finetune_digits --save build/digits"
@@ -247,9 +269,11 @@ case $command in
     mkdir -p build
     prepare_interchange
     prepare_test_packages
+    prepare_eigen5
     find_cuda
     if ((${#cuda[@]} == 0)); then say "Left out: building ether::cuda, which needs nvcc"; fi
-    configure release "TOOL LIBRARY TESTS EXAMPLES BENCHMARKS" -DETHER_WERROR=ON -DETHER_PYTHON="$python" "${cuda[@]}"
+    configure release "TOOL LIBRARY TESTS EXAMPLES BENCHMARKS" -DETHER_WERROR=ON -DETHER_PYTHON="$python" \
+      "${eigen5[@]}" "${cuda[@]}"
     build release
     run_tests release
     test_addresses
