@@ -209,26 +209,27 @@ interchange_works() {
   "$python" -c 'import numpy, peft, safetensors, torch, transformers'
 } >build/python.log 2>&1
 
-# The headers of Eigen 5, which Debian 12 has not: from the sources of a Python package that brings them
-# along. Sets `eigen5` to the options of a build that tests with them.
+# Debian 12 has no Eigen 5; the sources of the Python package ml_dtypes contain it. Sets `eigen5` to the options
+# of a build that tests with it.
 prepare_eigen5() {
   local folder=$PWD/build/eigen5
   if [[ $install == yes && ! -e $folder/Eigen/Core ]]; then
     say "Downloading Eigen 5 to build/eigen5"
-    download_eigen5 "$folder" || say "That failed"
+    download_eigen5 "$folder" || say "That failed (see build/eigen5.log)"
   fi
   eigen5=("-DETHER_EIGEN5_DIR=$folder")
   if [[ ! -e $folder/Eigen/Core ]]; then
-    say "Left out: compiling with Eigen 5 (see build/eigen5.log)"
+    say "Left out: compiling with Eigen 5, which is not in build/eigen5"
     eigen5=(-DETHER_EIGEN5_DIR=)
   fi
 }
 download_eigen5() {
   local package=ml_dtypes version=0.6.0
-  mkdir -p "$1" &&
-    "$python" -m pip download -q --no-deps --no-binary "$package" --dest "$1" "$package==$version" &&
-    tar -xzf "$1/$package-$version.tar.gz" -C "$1" --strip-components=3 \
-      "$package-$version/third_party/eigen"
+  rm -rf "$1" "$1.unfinished" && mkdir "$1.unfinished" &&
+    "$python" -m pip download -q --no-deps --no-binary "$package" --dest "$1.unfinished" "$package==$version" &&
+    tar -xzf "$1.unfinished/$package-$version.tar.gz" -C "$1.unfinished" --strip-components=3 \
+      "$package-$version/third_party/eigen/Eigen" &&
+    mv "$1.unfinished" "$1"
 } >build/eigen5.log 2>&1
 
 # merge_demo: the digits example, its adapter merged on disk

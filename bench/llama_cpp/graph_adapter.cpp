@@ -80,6 +80,12 @@ GraphAdapter::GraphAdapter(const std::string& directory, const llama_model* mode
   if (file_.config().block_layout == ether::BlockLayout::row_chunk)
     ether::detail::fail<ether::parameter_error>(
         directory, " has layout row_chunk: rows of one weight would need different inputs");
+  // Others have the same names, but their rows in another order.
+  char architecture[64] = "";
+  llama_model_meta_val_str(model, "general.architecture", architecture, sizeof architecture);
+  if (std::string(architecture) != "llama")
+    ether::detail::fail<ether::parameter_error>("the model's architecture is '", architecture,
+                                                "'; the order of rows is known for 'llama' only");
   for (const std::string& module : file_.modules()) {
     const auto [linear, layer] = parse(module);
     Index heads = 0;

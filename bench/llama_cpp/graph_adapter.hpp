@@ -27,7 +27,7 @@ struct SharedInput;
 /// A weight of the model and its part of the adapter.
 struct AdaptedWeight {
   std::string module;  // its name in the adapter
-  Index heads;         // whose rows llama.cpp has in another order; 0: in the adapter's
+  Index heads;         // whose rows llama.cpp has in another order; 0: the adapter's own order
   SharedInput* input;  // what it multiplies,
   std::size_t place;   // and which of the z there is its own
   std::optional<Prepared> prepared;  // from the first graph on, which tells the weight's shape
@@ -42,8 +42,7 @@ struct SharedInput {
   ggml_tensor* z = nullptr;        // and (weights, tokens, in)
 };
 
-/// Whether the engine's rows of q and k are put in relation to the adapter's. `ignored` computes something
-/// wrong: it is there to show how wrong.
+/// Whether the adapter is told the engine's order of q's and k's rows. `ignored` is wrong on purpose: a control.
 enum class RowOrder { engine, ignored };
 
 /// One adapter for one model of the Llama architecture on the CPU. Graphs refer to it: it must outlive the

@@ -16,9 +16,12 @@ def insert(source):
     """Into the sources of llama.cpp in the directory `source`; again is fine."""
     shutil.copy2(Path(__file__).resolve().parent / HEADER, source / "src" / HEADER)
     path = source / "src" / "llama-graph.cpp"
-    text = path.read_text()
-    if HEADER not in text:
-        path.write_text(with_hook(text))
+    original = path.with_suffix(".cpp.original")
+    if not original.exists():
+        shutil.copy2(path, original)
+    text = with_hook(original.read_text())
+    if text != path.read_text():  # else it would be compiled again
+        path.write_text(text)
 
 
 def with_hook(text):

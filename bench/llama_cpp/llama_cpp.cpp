@@ -35,7 +35,9 @@ constexpr int prompt_tokens = 37, decoded_tokens = 11;  // odd: threads get unli
 constexpr int context_tokens = 256;
 
 Model load(const std::string& path) {
-  Model model(llama_model_load_from_file(path.c_str(), llama_model_default_params()));
+  llama_model_params parameters = llama_model_default_params();
+  parameters.n_gpu_layers = 0;
+  Model model(llama_model_load_from_file(path.c_str(), parameters));
   if (!model) throw std::runtime_error("llama.cpp cannot load " + path);
   return model;
 }
@@ -44,6 +46,12 @@ llama_token token(const llama_model* model, int position) {
   const int vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(model));
   return (position * 2654435761u >> 8) % static_cast<unsigned>(vocabulary);
 }
+
+/// While it lives, what this thread's graphs use.
+struct UseHook {
+  explicit UseHook(EtherHook* hook) { ether_hook = hook; }
+  ~UseHook() { ether_hook = nullptr; }
+};
 
 /// A context of a model with at most one adapter: ether's in its graph, or llama.cpp's own LoRA.
 class Session {
@@ -66,8 +74,8 @@ class Session {
       parameters.type_k = parameters.type_v = GGML_TYPE_F32;
       parameters.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
     }
-    // A context builds a graph at once, to learn how much memory it needs.
-    ether_hook = ether_.get();
+    const UseHook use(
+        ether_.get());  // a context builds a graph at once, to learn how much memory it needs
     context_.reset(llama_init_from_model(model, parameters));
     if (!context_) throw std::runtime_error("llama.cpp makes no context for " + adapter);
     if (ether_) ether_->check_complete();
@@ -82,7 +90,7 @@ class Session {
 
   /// Appends `count` tokens, in one batch or one by one; their logits to `logits` if it is there.
   void decode(int count, bool one_by_one, std::vector<float>* logits = nullptr) {
-    ether_hook = ether_.get();
+    const UseHook use(ether_.get());
     const int batches = one_by_one ? count : 1, size = one_by_one ? 1 : count;
     for (int b = 0; b < batches; ++b) {
       llama_batch batch = llama_batch_init(size, 0, 1);
@@ -207,6 +215,7 @@ int main(int argc, char** argv) {
   const std::string verb = argc > 1 ? argv[1] : "";
   const int first = verb == "check" ? 5 : 6;  // argument with a label
   llama_log_set(log, nullptr);
+  llama_backend_init();
   try {
     Contestants contestants;
     for (int i = first; i + 1 < argc; i += 2) contestants.emplace_back(argv[i], argv[i + 1]);

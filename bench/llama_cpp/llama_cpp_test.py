@@ -15,6 +15,9 @@ ggml_tensor * llm_graph_context::build_other() const {
 }
 ggml_tensor * llm_graph_context::build_lora_mm(ggml_tensor * w, ggml_tensor * cur) const {
     ggml_tensor * res = ggml_mul_mat(ctx0, w, cur);
+    if (w_s) {
+        res = ggml_mul(ctx0, res, w_s);
+    }
     for (const auto & lora : *loras) {
         res = ggml_add(ctx0, res, ggml_mul_mat(ctx0, lora.b, ggml_mul_mat(ctx0, lora.a, cur)));
     }
@@ -44,19 +47,19 @@ class HookTest(unittest.TestCase):
 
 class TablesTest(unittest.TestCase):
     # Of the third round the system took a part; it would move the median.
-    ROWS = "".join(f"{number},{label},{time},{cores}\n" for number, label, time, cores in (
+    ROWS = "".join(f"{number},0,{label},{time},{cores}\n" for number, label, time, cores in (
         (0, "ETHER", 110, 1.0), (0, "base", 100, 0.99), (1, "base", 200, 1.0), (1, "ETHER", 260, 1.0),
         (2, "base", 100, 1.0), (2, "ETHER", 900, 0.9)))
 
     def report(self, rows):
-        options = argparse.Namespace(threads=2, rounds=3)
-        return tables.report("round,label,us_per_token,cores\n" + rows, ["base", "ETHER"],
+        options = argparse.Namespace(threads=2, processes=3)
+        return tables.report("process,round,label,us_per_token,cores\n" + rows, ["base", "ETHER"],
                              [("ETHER", "in the graph", 5e-7, False)], options, [])
 
     def test_ratios_within_rounds(self):
         text = self.report(self.ROWS)
         self.assertIn("| ETHER | 0.185 | 0.035 | 1.200 | 1.150 to 1.250 |", text)
-        self.assertIn("2 rounds; 1 more are left out", text)
+        self.assertIn("2 rounds of 3, in 3 processes", text)
         self.assertLess(text.index("| base |"), text.index("| ETHER |"))
         self.assertIn("| ETHER | in the graph | 5.0e-07 | near |", text)
 

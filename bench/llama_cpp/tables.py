@@ -23,9 +23,10 @@ def whole_rounds(rows):
     loses cores at times, and whoever has its turn then would look slow."""
     rounds, lost = {}, set()
     for row in rows:
-        rounds.setdefault(row["round"], {})[row["label"]] = float(row["us_per_token"])
+        number = row["process"], row["round"]
+        rounds.setdefault(number, {})[row["label"]] = float(row["us_per_token"])
         if not float(row["cores"]) >= LEAST_SHARE:
-            lost.add(row["round"])
+            lost.add(number)
     return [times for number, times in rounds.items() if number not in lost], len(lost)
 
 
@@ -53,12 +54,12 @@ def report(printed, labels, distances, options, facts):
     """The text of llama_cpp.md. Raises Failure where fewer than two rounds had their cores."""
     rounds, lost = whole_rounds(read(printed))
     if len(rounds) < 2:
-        raise hook.Failure(f"in {lost} of {options.rounds} rounds the threads did not have their "
+        raise hook.Failure(f"in {lost} of {lost + len(rounds)} rounds the threads did not have their "
                            "cores; run it again with other work stopped, or with fewer threads")
     date = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     lines = [figures.machine(options.threads), *facts,
-             f"{len(rounds)} rounds; {lost} more are left out, since the threads had less than "
-             f"{LEAST_SHARE:.0%} of their cores in them", date]
+             f"{len(rounds)} rounds of {len(rounds) + lost}, in {options.processes} processes; in the others "
+             f"the threads had less than {LEAST_SHARE:.0%} of their cores", date]
     return "\n".join([
         "# ETHER in llama.cpp\n", *(f"* {line}" for line in lines),
         "\n## Decoding\n", times_table(rounds, labels),
