@@ -51,6 +51,12 @@
 ///       and, unless out is empty, out (rows, width) = r H = dL/dt; out may be r.
 ///       A, B, C: Scalar, Intermediate, Scalar (input side); Intermediate, Scalar, Intermediate.
 ///
+/// For AdapterBank, rows that have adapters of their own (row_reflections.hpp): reflect and reflect_grad with
+/// RowReflections in place of h. A row's result depends on nothing in the other rows. grads is
+/// (slots * most_terms, width), for vectors of length 1: |w_k| is 1 there. Optional:
+///
+///   multiply_reflected with RowReflections in place of h_in and h_out.
+///
 /// Two optional ones, which a Weight asks for (weight.hpp). A backend that has them says with
 ///
 ///   using FusedWith = <the backend>

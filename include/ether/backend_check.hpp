@@ -2,7 +2,7 @@
 
 /// backend.hpp's contract as expressions that a complete backend makes well-formed.
 
-#include <ether/transform.hpp>
+#include <ether/row_reflections.hpp>
 
 #include <type_traits>
 #include <utility>
@@ -20,6 +20,7 @@ struct Probe {
   template <class T>
   static constexpr MatrixView<T> view() noexcept;
   static constexpr Reflection<P> h() noexcept;
+  static constexpr RowReflections<P> each() noexcept;
 };
 
 // One alias per member: well-formed where the backend has it as backend.hpp says, for all element
@@ -86,6 +87,18 @@ using output_grad_t = decltype(bool{
     B::output_grad(A::ctx(), A::h(), A::template view<const S>(), A::template view<const S>(),
                    A::h(), A::template view<const S>(), A::template view<typename A::I>(),
                    A::template view<typename A::P>())});
+// The same of rows that have adapters of their own, for AdapterBank.
+template <class B, class In, class Out, class Add, class A = Probe<B>>
+using reflect_each_as =
+    decltype(B::reflect(A::ctx(), A::each(), A::template view<const In>(), A::template view<Out>(),
+                        A::template view<const Add>()));
+template <class B, class A = Probe<B>, class S = typename A::S, class I = typename A::I>
+using reflect_each_t = std::void_t<reflect_each_as<B, S, S, S>, reflect_each_as<B, S, I, I>,
+                                   reflect_each_as<B, I, S, S>, reflect_each_as<B, I, S, I>>;
+template <class B, class A = Probe<B>, class S = typename A::S>
+using multiply_reflected_each_t = decltype(B::multiply_reflected(
+    A::ctx(), A::each(), A::template view<const S>(), A::template view<const S>(), A::each(),
+    A::template view<const S>(), A::template view<S>()));
 template <class B>
 using fused_with_t = typename B::FusedWith;
 

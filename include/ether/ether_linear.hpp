@@ -7,6 +7,7 @@
 /// forward and backward transform activations, O(in + out) per token, and never write W;
 /// merge writes W' (paper, sections 3.2 to 3.4). x (tokens, in), y (tokens, out), W (out, in).
 
+#include <ether/bank_product.hpp>
 #include <ether/input_product.hpp>
 #include <ether/inverse.hpp>
 #include <ether/reflect.hpp>
@@ -60,6 +61,11 @@ class EtherLinear {
       : prepared_(ctx, weight.out_features(), weight.in_features(), parts),
         weight_(detail::fitting<Backend>(std::move(weight), prepared_)),
         bias_(bias) {}
+
+  /// The frozen layer, without an adapter: for banks. Throws shape_error for a Weight whose memory is of another
+  /// shape.
+  EtherLinear(Context& ctx, Weight weight, const Scalar* bias = nullptr)
+      : EtherLinear(ctx, weight, std::vector<AdaptedRows<Parameter>>{}, bias) {}
 
   Index out_features() const { return prepared_.out_features(); }
   Index in_features() const { return prepared_.in_features(); }
@@ -181,6 +187,61 @@ class EtherLinear {
     if (need_grad_z) product.backward(ctx, frame, x, View(grad_s), grad_x, grads.input);
   }
 
+  /// y = x W'^T + b where each row has its own W': that of the adapter in slot ids[row] of the bank, or W where
+  /// ids[row] is -1. ids: one for each row of x, in backend memory. A row's y depends on the ids of no other row,
+  /// and with -1 is what the layer without a bank computes, to the bit. s as above, (tokens, out); may be empty.
+  /// The layer has no adapter of its own. Throws shape_error, also for an id that is no slot, unless
+  /// ids are in device memory; parameter_error for a layer that has an adapter.
+  template <class Unit>
+  void forward(Context& ctx, MatrixView<const Scalar> x, MatrixView<Scalar> y,
+               const AdapterBank<Backend, Unit>& bank, const std::int32_t* ids,
+               MatrixView<Intermediate> s = {}) const {
+    check_forward(x, y, bank, ids, s).require();
+    if (y.empty()) return;
+    if (Backend::host_memory && std::all_of(ids, ids + x.rows, [](auto id) { return id == -1; }))
+      return forward(ctx, x, y, s);
+    const auto h_in = bank.rows(Side::input, ids), h_out = bank.rows(Side::output, ids);
+    if (s.empty()) return detail::multiply_each<Backend>(ctx, weight_, h_in, x, h_out, bias(), y);
+    detail::multiply_each<Backend>(ctx, weight_, h_in, x, identity<Parameter>(out_features()), {},
+                                   s);
+    Backend::reflect(ctx, h_out, View(s), y, bias());
+  }
+
+  /// What that would throw. Needs no try around it.
+  template <class Unit>
+  Status check_forward(MatrixView<const Scalar> x, MatrixView<Scalar> y,
+                       const AdapterBank<Backend, Unit>& bank, const std::int32_t* ids,
+                       MatrixView<Intermediate> s = {}) const {
+    ETHER_RETURN_IF_ERROR(check_forward(x, y, s));
+    return check_bank(bank, ids, x.rows);
+  }
+
+  /// From grad_y = dL/dy: overwrites grad_x = dL/dx, skipped where it is empty, and adds dL/du, dL/dv of each
+  /// row to the gradients of its slot; rows with id -1 have none. The same for any number of threads. Throws
+  /// as forward does, and shape_error for gradients of another bank.
+  void backward(Context& ctx, MatrixView<const Scalar> x, MatrixView<const Scalar> grad_y,
+                MatrixView<Scalar> grad_x, const AdapterBank<Backend>& bank,
+                const std::int32_t* ids, BankGradients<Backend>& grads) const {
+    backward(ctx, BackwardArguments<Backend>{x, grad_y, grad_x}, bank, ids, grads);
+  }
+
+  /// The same with arguments by name, among them the s that forward kept.
+  void backward(Context& ctx, const BackwardArguments<Backend>& arguments,
+                const AdapterBank<Backend>& bank, const std::int32_t* ids,
+                BankGradients<Backend>& grads) const {
+    static_assert(detail::has<Probe::template multiply_transposed_t, Weight>,
+                  "ether: backward needs a Weight with multiply_transposed(ctx, grad_s, grad_z) "
+                  "const, grad_z = grad_s W");
+    check_backward(arguments, {}).require();
+    const auto& [x, grad_y, grad_x, kept_s] = arguments;
+    check_bank(bank, ids, x.rows).require();
+    if (&grads.bank() != &bank)
+      detail::fail<shape_error>("the gradients are another bank's; make them with this bank");
+    if (x.rows == 0) return;
+    detail::backward_each<Backend>(ctx, weight_, bank.rows(Side::input, ids),
+                                   bank.rows(Side::output, ids), x, grad_y, grad_x, kept_s, grads);
+  }
+
   /// merged = W' = H_out W H_in, (out, in), overwritten; may be the wrapped memory itself, which
   /// the layer then goes on to wrap. Computed in at least float32, rounded once.
   /// Throws shape_error; parameter_error where an order of rows takes blocks apart.
@@ -230,6 +291,20 @@ class EtherLinear {
                                     output);
     else
       return {};
+  }
+
+  template <class Unit>
+  Status check_bank(const AdapterBank<Backend, Unit>& bank, const std::int32_t* ids,
+                    Index rows) const {
+    if (bank.out_features() != out_features() || bank.in_features() != in_features())
+      return detail::found<shape_error>("the bank is for (", bank.out_features(), ", ",
+                                        bank.in_features(), ") but the layer is (", out_features(),
+                                        ", ", in_features(), "), both (out_features, in_features)");
+    if (prepared_.parts() != 0)
+      return detail::found<parameter_error>(
+          "the layer has an adapter of its own; for a bank make it without one, "
+          "EtherLinear(ctx, weight, bias)");
+    return bank.check_ids(ids, rows);
   }
 
   Status check_backward(const BackwardArguments<Backend>& a,

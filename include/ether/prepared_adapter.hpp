@@ -23,7 +23,7 @@ class PreparedAdapter {
       : PreparedAdapter(ctx, adapter.out_features(), adapter.in_features(), {{adapter}}) {}
 
   /// For a weight (out, in) whose rows belong to several adapters, or are in an order of the engine's: rows
-  /// that no adapter is for are left as they are. Throws shape_error for rows beyond the weight or in two
+  /// that no adapter is for are left as they are; without any the adapter is the identity. Throws shape_error for rows beyond the weight or in two
   /// parts, and for another in_features; parameter_error as above and for an order that is no permutation.
   PreparedAdapter(Context& ctx, Index out, Index in,
                   const std::vector<AdaptedRows<Parameter>>& parts)
@@ -34,8 +34,6 @@ class PreparedAdapter {
       check_adapter(rows.adapter).require();
       parts_.emplace_back(ctx, rows);
     }
-    if (parts_.empty())
-      detail::fail<parameter_error>("there are no adapters; give one, or do without a layer");
     find_spans();
     for (const Span& span : spans_) find_slices(span);
     Backend::synchronize(ctx);  // other Contexts may use it from here on
@@ -56,12 +54,13 @@ class PreparedAdapter {
   Index width(Side side) const { return side == Side::input ? in_ : out_; }
 
   /// Whether there is one adapter, for all rows in its own order: what backward and unmerge need.
-  bool in_own_order() const { return is_single() && parts_[0].order.empty(); }
+  bool in_own_order() const { return parts_.empty() || (is_single() && parts_[0].order.empty()); }
 
   /// A side's H; on the input side as it acts on the rows of the weight. Identity where the config
   /// does not adapt the side. Throws parameter_error where one Reflection cannot say it: for several
   /// parts, and for an order of rows that takes blocks apart.
   Reflection<Parameter> reflection(Side side) const {
+    if (parts_.empty()) return identity<Parameter>(width(side));
     if (!is_single() || parts_[0].output.passes() != 1)
       detail::fail<parameter_error>(
           "the adapter is for parts of the weight's rows, or these are in an order that takes its "

@@ -47,10 +47,9 @@ MatrixView<typename Backend::Intermediate> as_intermediate(
 }
 
 /// from H, in workspace; or `from` itself where there is nothing to do.
-template <class Backend>
+template <class Backend, class H>
 MatrixView<const typename Backend::Intermediate> reflected(
-    typename Backend::Context& ctx, typename Backend::Context::Frame& frame,
-    const Reflection<typename Backend::Parameter>& h,
+    typename Backend::Context& ctx, typename Backend::Context::Frame& frame, const H& h,
     MatrixView<const typename Backend::Scalar> from) {
   using Intermediate = typename Backend::Intermediate;
   if constexpr (std::is_same_v<typename Backend::Scalar, Intermediate>)
@@ -61,11 +60,9 @@ MatrixView<const typename Backend::Intermediate> reflected(
 }
 
 /// y = (x H_in) W^T H_out + bias by a Weight that can only multiply. T: Scalar or Intermediate.
-template <class Backend, class Weight, class T>
-void multiply_composed(typename Backend::Context& ctx, const Weight& weight,
-                       const Reflection<typename Backend::Parameter>& h_in,
-                       MatrixView<const typename Backend::Scalar> x,
-                       const Reflection<typename Backend::Parameter>& h_out,
+template <class Backend, class Weight, class HIn, class HOut, class T>
+void multiply_composed(typename Backend::Context& ctx, const Weight& weight, const HIn& h_in,
+                       MatrixView<const typename Backend::Scalar> x, const HOut& h_out,
                        MatrixView<const typename Backend::Scalar> bias, MatrixView<T> y) {
   using Intermediate = typename Backend::Intermediate;
   typename Backend::Context::Frame frame(ctx);
@@ -140,11 +137,14 @@ class DenseWeight : public detail::GemmWeight<Backend, typename Backend::Scalar>
   MatrixView<const Scalar> dense() const { return view_; }
   DenseWeight slice_rows(Index first, Index count) const { return view_.middle_rows(first, count); }
 
-  /// y = (x H_in) W^T H_out + bias, in one where the backend can.
-  template <class T>
-  void multiply_reflected(Context& ctx, const Reflection<Parameter>& h_in,
-                          MatrixView<const Scalar> x, const Reflection<Parameter>& h_out,
-                          MatrixView<const Scalar> bias, MatrixView<T> y) const {
+  /// y = (x H_in) W^T H_out + bias, in one where the backend can. HIn, HOut: Reflection, or RowReflections
+  /// where the backend's own takes them.
+  template <class HIn, class HOut, class T,
+            std::enable_if_t<std::is_same_v<HIn, Reflection<Parameter>> ||
+                                 detail::fuses<detail::multiply_reflected_each_t, Backend>(),
+                             int> = 0>
+  void multiply_reflected(Context& ctx, const HIn& h_in, MatrixView<const Scalar> x,
+                          const HOut& h_out, MatrixView<const Scalar> bias, MatrixView<T> y) const {
     if constexpr (detail::fuses<detail::multiply_reflected_t, Backend>())
       Backend::multiply_reflected(ctx, h_in, x, view_, h_out, bias, y);
     else
@@ -188,10 +188,9 @@ class MixedWeight : public detail::GemmWeight<Backend, Element> {
 
   MixedWeight slice_rows(Index first, Index count) const { return view_.middle_rows(first, count); }
 
-  template <class T>
-  void multiply_reflected(Context& ctx, const Reflection<Parameter>& h_in,
-                          MatrixView<const Scalar> x, const Reflection<Parameter>& h_out,
-                          MatrixView<const Scalar> bias, MatrixView<T> y) const {
+  template <class HIn, class HOut, class T>
+  void multiply_reflected(Context& ctx, const HIn& h_in, MatrixView<const Scalar> x,
+                          const HOut& h_out, MatrixView<const Scalar> bias, MatrixView<T> y) const {
     Backend::multiply_reflected(ctx, h_in, x, view_, h_out, bias, y);
   }
 

@@ -37,6 +37,10 @@ struct WeightProbe {
   using multiply_reflected_t =
       std::void_t<multiply_reflected_to<W, S>, multiply_reflected_to<W, I>>;
   template <class W>
+  using multiply_reflected_each_t = decltype(std::declval<const W&>().multiply_reflected(
+      A::ctx(), A::each(), A::template view<const S>(), A::each(), A::template view<const S>(),
+      A::template view<S>()));
+  template <class W>
   using output_grad_t = decltype(bool{
       std::declval<const W&>().output_grad(A::ctx(), A::h(), A::template view<const S>(), A::h(),
                                            A::template view<const S>(), A::template view<I>(),

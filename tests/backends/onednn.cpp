@@ -9,7 +9,10 @@ struct ProductOperand<ether::OneDnnBackend<Eigen::bfloat16>> {  // z is rounded,
 };
 }  // namespace test
 
+#include "bank_conformance.hpp"
 #include "conformance.hpp"
 
+ETHER_BANK_CONFORMANCE(ether::OneDnnBackend<float>, "onednn_float")
+ETHER_BANK_CONFORMANCE(ether::OneDnnBackend<Eigen::bfloat16>, "onednn_bfloat16")
 ETHER_CONFORMANCE(ether::OneDnnBackend<float>, "onednn_float")
 ETHER_CONFORMANCE(ether::OneDnnBackend<Eigen::bfloat16>, "onednn_bfloat16")

@@ -25,6 +25,8 @@ namespace test {
 /// How often `body` allocates, and how many bytes it asks for.
 long allocations_of(const std::function<void()>& body);
 long bytes_allocated_by(const std::function<void()>& body);
+/// How many allocations have not been freed yet.
+long live_allocations();
 #endif
 
 // LLVM's OpenMP allocates at every parallel region, on its own account: there, one thread.

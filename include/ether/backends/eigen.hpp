@@ -11,6 +11,7 @@
 #include <ether/backends/eigen/multiply_reflected.hpp>
 #include <ether/backends/eigen/output_grad.hpp>
 #include <ether/backends/eigen/reflect.hpp>
+#include <ether/backends/eigen/reflect_each.hpp>
 #include <ether/backends/eigen/reflect_grad.hpp>
 #include <ether/backends/eigen/transform.hpp>
 
@@ -74,9 +75,10 @@ struct EigenBackend {
     detail::gemm(ctx, a, b, transpose_b, c, accumulate);
   }
 
-  template <class A, class B, class C>
-  static void reflect(Context& ctx, const Reflection<Parameter>& h, MatrixView<const A> in,
-                      MatrixView<B> out, MatrixView<const C> add) {
+  /// H: Reflection, or RowReflections of Parameter, Eigen::half or Eigen::bfloat16.
+  template <class H, class A, class B, class C>
+  static void reflect(Context& ctx, const H& h, MatrixView<const A> in, MatrixView<B> out,
+                      MatrixView<const C> add) {
     detail::reflect_rows(ctx, h, in, out, add);
   }
 
@@ -87,19 +89,19 @@ struct EigenBackend {
     detail::transform(ctx, h_in, h_out, in, out);
   }
 
-  template <class A, class B, class C>
-  static void reflect_grad(Context& ctx, const Reflection<Parameter>& h, MatrixView<const A> t,
-                           MatrixView<const B> r, MatrixView<C> out, MatrixView<Parameter> grads) {
+  /// H: Reflection or RowReflections of Parameter.
+  template <class H, class A, class B, class C>
+  static void reflect_grad(Context& ctx, const H& h, MatrixView<const A> t, MatrixView<const B> r,
+                           MatrixView<C> out, MatrixView<Parameter> grads) {
     detail::reflect_grad(ctx, h, t, r, grads);
     if (!out.empty()) detail::reflect_rows(ctx, h, r, out, MatrixView<const C>{});
   }
 
-  /// w of Scalar, or of another of the types above (MixedWeight).
-  template <class W, class B>
-  static void multiply_reflected(Context& ctx, const Reflection<Parameter>& h_in,
-                                 MatrixView<const Scalar> x, MatrixView<const W> w,
-                                 const Reflection<Parameter>& h_out, MatrixView<const Scalar> bias,
-                                 MatrixView<B> y) {
+  /// w of Scalar, or of another of the types above (MixedWeight). HIn, HOut: Reflection or RowReflections.
+  template <class HIn, class W, class HOut, class B>
+  static void multiply_reflected(Context& ctx, const HIn& h_in, MatrixView<const Scalar> x,
+                                 MatrixView<const W> w, const HOut& h_out,
+                                 MatrixView<const Scalar> bias, MatrixView<B> y) {
     detail::multiply_reflected(ctx, h_in, x, w, h_out, bias, y);
   }
 

@@ -67,8 +67,8 @@ struct OneDnnBackend {
     Host::gemm(ctx, a, b, transpose_b, c, accumulate);
   }
 
-  template <class A, class B, class C>
-  static void reflect(Context& ctx, const H& h, MatrixView<const A> in, MatrixView<B> out,
+  template <class AnyH, class A, class B, class C>
+  static void reflect(Context& ctx, const AnyH& h, MatrixView<const A> in, MatrixView<B> out,
                       MatrixView<const C> add) {
     Host::reflect(ctx, h, in, out, add);
   }
@@ -77,9 +77,9 @@ struct OneDnnBackend {
                         MatrixView<B> out) {
     Host::transform(ctx, h_in, h_out, in, out);
   }
-  template <class A, class B, class C>
-  static void reflect_grad(Context& ctx, const H& h, MatrixView<const A> t, MatrixView<const B> r,
-                           MatrixView<C> out, MatrixView<float> grads) {
+  template <class AnyH, class A, class B, class C>
+  static void reflect_grad(Context& ctx, const AnyH& h, MatrixView<const A> t,
+                           MatrixView<const B> r, MatrixView<C> out, MatrixView<float> grads) {
     Host::reflect_grad(ctx, h, t, r, out, grads);
   }
 

@@ -217,12 +217,11 @@ void multiply_columns(MatrixView<const B> tile, const P* packed, Index tokens, b
                     accumulate, sums + j * tokens, tokens);
 }
 
-/// c (+)= a H op(b). op(b) is b^T, b (n, k), or b (k, n). A task is a run of columns of
+/// c (+)= a H op(b), H a Reflection of step 0 or RowReflections. op(b) is b^T, b (n, k), or b (k, n). A task is a run of columns of
 /// c; `visit` is called as NoVisit, `finish` as Keep, on whole blocks of finish.block_size columns.
-template <bool TransposeB, class P, class A, class B, class Visit, class Finish>
-void gemm_blocked(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> a,
-                  MatrixView<const B> b, MatrixView<P> c, bool accumulate, const Visit& visit,
-                  const Finish& finish) {
+template <bool TransposeB, class H, class P, class A, class B, class Visit, class Finish>
+void gemm_blocked(EigenContext& ctx, const H& h, MatrixView<const A> a, MatrixView<const B> b,
+                  MatrixView<P> c, bool accumulate, const Visit& visit, const Finish& finish) {
   const Index depth = a.cols, width = gemm_columns<P>(c.cols, finish.block_size);
   const Index tasks = (c.cols + width - 1) / width;
   const Index token_step = token_tile<P>(a.rows);
@@ -238,7 +237,7 @@ void gemm_blocked(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A>
   for (Index token = 0; token < a.rows; token += token_step) {
     const Index rows = (std::min)(token_step, a.rows - token);
     const Index tokens = round_up(rows, panel_tokens<P>);
-    pack_tokens(ctx, h, a.middle_rows(token, rows), packed);
+    pack_tokens(ctx, h.from_row(token), a.middle_rows(token, rows), packed);
     ctx.parallel_for(tasks, rows * depth * c.cols, [&](Index task, int thread) {
       const Index column = task * width, columns = (std::min)(width, c.cols - column);
       P* const copy = scratch + thread * thread_size;

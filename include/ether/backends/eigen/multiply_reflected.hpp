@@ -4,6 +4,7 @@
 /// as the tokens are packed, H_out on finished tiles. See multiply_reflected in backend.hpp.
 
 #include <ether/backends/eigen/gemm.hpp>
+#include <ether/backends/eigen/reflect_each.hpp>
 
 ETHER_BEGIN_NAMESPACE
 namespace detail {
@@ -30,11 +31,39 @@ struct ReflectTiles {
   }
 };
 
-/// y = (x H_in) w^T H_out + bias, see backend.hpp; w of any type that the backend has.
-template <class P, class S, class W, class T>
-void multiply_reflected(EigenContext& ctx, const Reflection<P>& h_in, MatrixView<const S> x,
-                        MatrixView<const W> w, const Reflection<P>& h_out, MatrixView<const S> bias,
+/// s = (x H_in) w^T; `finish` is called on finished tiles, which there are for many tokens only: false where
+/// it was not.
+template <class H, class P, class S, class W, class Finish>
+bool multiply_rows_reflected(EigenContext& ctx, const H& h_in, MatrixView<const S> x,
+                             MatrixView<const W> w, MatrixView<P> s, const Finish& finish) {
+  if (x.rows > few_rows<W, true>) {
+    const bool finishes = gemm_columns<P>(s.cols, finish.block_size) != 0;
+    if (finishes)
+      gemm_blocked<true>(ctx, h_in, x, w, s, false, NoVisit(), finish);
+    else
+      gemm_blocked<true>(ctx, h_in, x, w, s, false, NoVisit(), Keep());
+    return finishes;
+  }
+  EigenContext::Frame frame(ctx);
+  MatrixView<const P> z;
+  if constexpr (std::is_same_v<S, P>) z = x;
+  // A copy costs less than tokens that come from memory piece by piece.
+  if (!std::is_same_v<S, P> || h_in.terms() != 0 || x.rows > whole_rows) {
+    const auto to = frame.matrix<P>(x.rows, x.cols);
+    reflect_rows(ctx, h_in, x, to, MatrixView<const P>{});
+    z = to;
+  }
+  gemm_few_transposed(ctx, z, w, s, false);
+  return false;
+}
+
+/// y = (x H_in) w^T H_out + bias, see backend.hpp; w of any type that the backend has. H_in, H_out:
+/// Reflection or RowReflections.
+template <class HIn, class S, class W, class HOut, class T>
+void multiply_reflected(EigenContext& ctx, const HIn& h_in, MatrixView<const S> x,
+                        MatrixView<const W> w, const HOut& h_out, MatrixView<const S> bias,
                         MatrixView<T> y) {
+  using P = traits::parameter_of<HOut>;
   if (y.empty()) return;
   EigenContext::Frame frame(ctx);
   MatrixView<P> s;
@@ -43,26 +72,16 @@ void multiply_reflected(EigenContext& ctx, const Reflection<P>& h_in, MatrixView
   else
     s = frame.matrix<P>(y.rows, y.cols);
   const MatrixView<const S> add{bias.data, bias.rows == 0 ? 0 : y.rows, y.cols, 0};
-  const ReflectTiles<P, T, S> finish{h_out, s, y, add};
-
-  if (x.rows > few_rows<W, true>) {
-    const auto product = [&](const auto& finish_tile) {
-      gemm_blocked<true>(ctx, h_in, x, w, s, false, NoVisit(), finish_tile);
-    };
-    if (gemm_columns<P>(s.cols, finish.block_size) != 0) return product(finish);
-    product(Keep());
+  if constexpr (std::is_same_v<HOut, Reflection<P>>) {
+    const ReflectTiles<P, T, S> finish{h_out, s, y, add};
+    if (multiply_rows_reflected(ctx, h_in, x, w, s, finish) || finish.done()) return;
   } else {
-    MatrixView<const P> z;
-    if constexpr (std::is_same_v<S, P>) z = x;
-    // A copy costs less than tokens that come from memory piece by piece.
-    if (!std::is_same_v<S, P> || h_in.terms() != 0 || x.rows > whole_rows) {
-      const auto to = frame.matrix<P>(x.rows, x.cols);
-      reflect_rows(ctx, h_in, x, to, MatrixView<const P>{});
-      z = to;
-    }
-    gemm_few_transposed(ctx, z, w, s, false);
+    // The blocks of the slots differ: no tiles suit them all.
+    if (h_out.terms() == 0)
+      return multiply_reflected(ctx, h_in, x, w, identity<P>(y.cols), bias, y);
+    multiply_rows_reflected(ctx, h_in, x, w, s, Keep());
   }
-  if (!finish.done()) reflect_rows(ctx, h_out, MatrixView<const P>(s), y, add);
+  reflect_rows(ctx, h_out, MatrixView<const P>(s), y, add);
 }
 
 }  // namespace detail

@@ -20,7 +20,7 @@ constexpr Index round_up(Index value, Index multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-/// Rows rows of a H, `first` and the next ones, into panels. Within the depth tile that begins at
+/// Rows rows of a H, which are `first` and the next ones of all tokens, into panels. Within the depth tile that begins at
 /// column k and has `depth` columns, panel p begins at packed[k * tokens + p * panel_tokens * depth];
 /// `tokens` are those of all panels.
 template <int Terms, int Rows, class P, class A>
@@ -28,7 +28,7 @@ void pack_rows(const Reflection<P>& h, MatrixView<const A> a, Index first, Index
                P* packed) {
   constexpr Index panel = panel_tokens<P>;
   const Index panel_first = first / panel * panel, lane = first % panel;
-  const A* const in = a.row(first);
+  const A* const in = a.data;
   P factors[Rows * (Terms == 0 ? 1 : Terms)] = {};  // of the block at hand
   for (Index column = 0, end; column < a.cols; column = end) {
     const Index chunk = column / h.block_size, offset = column % h.block_size;
@@ -50,25 +50,37 @@ Index packed_size(Index tokens, Index depth) {
   return round_up(tokens, panel_tokens<P>) * depth;
 }
 
-/// Packs a H, four rows together and what is left over one by one; the last panel is filled with zeros.
-/// H has step 0.
+/// Tokens that are packed together.
+inline constexpr Index pack_group_rows = 4;
+
+/// Packs a H for the tokens from `first` on, up to pack_group_rows of them, and zeros for those that a
+/// lacks. H has step 0.
+template <class P, class A>
+void pack_group(const Reflection<P>& h, MatrixView<const A> a, Index first, Index tokens,
+                P* packed) {
+  with_terms(h.terms(), [&](auto terms) {
+    constexpr int count = decltype(terms)::value;
+    if (a.rows == pack_group_rows)
+      return pack_rows<count, pack_group_rows>(h, a, first, tokens, packed);
+    for (Index r = 0; r < a.rows; ++r)
+      pack_rows<count, 1>(h, a.middle_rows(r, 1), first + r, tokens, packed);
+  });
+  for (Index row = first + a.rows; row < first + pack_group_rows; ++row)
+    for (Index k = 0; k < a.cols; k += depth_tile) {
+      const Index depth = (std::min)(depth_tile, a.cols - k);
+      P* const to = packed + k * tokens + row / panel_tokens<P> * panel_tokens<P> * depth;
+      for (Index i = 0; i < depth; ++i) to[i * panel_tokens<P> + row % panel_tokens<P>] = P(0);
+    }
+}
+
+/// Packs a H; the last panel is filled with zeros.
 template <class P, class A>
 void pack_tokens(EigenContext& ctx, const Reflection<P>& h, MatrixView<const A> a, P* packed) {
-  constexpr Index group = 4;
-  const Index tokens = round_up(a.rows, panel_tokens<P>), tasks = tokens / group;
-  ctx.parallel_for(tasks, tokens * a.cols, [&](Index task, int) {
-    const Index first = task * group, end = (std::min)(first + group, a.rows);
-    with_terms(h.terms(), [&](auto terms) {
-      constexpr int count = decltype(terms)::value;
-      if (end - first == group) return pack_rows<count, 4>(h, a, first, tokens, packed);
-      for (Index row = first; row < end; ++row) pack_rows<count, 1>(h, a, row, tokens, packed);
-    });
-    for (Index row = (std::max)(first, end); row < first + group; ++row)
-      for (Index k = 0; k < a.cols; k += depth_tile) {
-        const Index depth = (std::min)(depth_tile, a.cols - k);
-        P* const to = packed + k * tokens + row / panel_tokens<P> * panel_tokens<P> * depth;
-        for (Index i = 0; i < depth; ++i) to[i * panel_tokens<P> + row % panel_tokens<P>] = P(0);
-      }
+  const Index tokens = round_up(a.rows, panel_tokens<P>);
+  ctx.parallel_for(tokens / pack_group_rows, tokens * a.cols, [&](Index task, int) {
+    const Index first = task * pack_group_rows;
+    const Index rows = std::clamp<Index>(a.rows - first, 0, pack_group_rows);
+    pack_group(h, a.middle_rows(first, rows), first, tokens, packed);
   });
 }
 

@@ -28,21 +28,21 @@ void with_terms(Index terms, F&& f) {
 enum class Place { cached, memory, streamed, packed };
 
 /// Vectors that a row operation adds, from the block at hand on.
-template <int Count, class P>
+template <int Count, class U>
 struct Vectors {
-  const P* vector[Count == 0 ? 1 : Count] = {};  // no arrays of length 0
+  const U* vector[Count == 0 ? 1 : Count] = {};  // no arrays of length 0
 };
 
-/// factor(r, k) = c_k (in_r . w_k) for Rows neighbouring rows and block b of h;
-/// factor(r, k) = factors[r * stride + k].
-template <int Dots, int Rows, class P, class A>
-EIGEN_ALWAYS_INLINE void dot_block(const Reflection<P>& h, Index b, const A* in, Index in_stride,
-                                   P* factors, int stride) {
+/// factor(r, k) = c_k (in_r . w_k) for Rows neighbouring rows and block b of h, a Reflection or a
+/// RowReflection; factor(r, k) = factors[r * stride + k].
+template <int Dots, int Rows, class H, class P, class A>
+EIGEN_ALWAYS_INLINE void dot_block(const H& h, Index b, const A* in, Index in_stride, P* factors,
+                                   int stride) {
   if constexpr (Dots != 0) {
     constexpr Index L = lanes<P>;
     using V = Packet<P>;
     const Index size = h.block_size;
-    const P* const unit = h.unit.data + b * size;
+    const auto* const unit = h.unit.data + b * size;
     // Fewer rows take more partial sums each, to keep the multipliers busy.
     constexpr int ways = Rows == 1 ? 4 : 1;
     V sums[ways * Rows * Dots];  // way, row, vector
@@ -80,10 +80,10 @@ EIGEN_ALWAYS_INLINE void dot_block(const Reflection<P>& h, Index b, const A* in,
 /// out_r = in_r + add_r + sum_k factor(r, k) v_k for Rows neighbouring rows, factor(r, k) =
 /// factors[r * Count + k], add_r = add + r * add_stride; no add_r where add is nullptr. out may be in
 /// or add.
-template <int Count, int Rows, Place Where, class P, class A, class B, class Add>
+template <int Count, int Rows, Place Where, class P, class U, class A, class B, class Add>
 EIGEN_ALWAYS_INLINE void add_vectors(const A* in, Index in_stride, B* out, Index out_stride,
                                      Add add, Index add_stride, Index size,
-                                     const Vectors<Count, P>& v, const P* factors) {
+                                     const Vectors<Count, U>& v, const P* factors) {
   constexpr Index L = lanes<P>;
   using V = Packet<P>;
   constexpr int some = Count == 0 ? 1 : Count;

@@ -1,0 +1,332 @@
+#pragma once
+
+/// Many adapters of one layer, so that each row of a batch can have its own:
+///
+///     y_r = ((x_r H_in,i) W^T) H_out,i + b,   i = ids[r];   ids[r] = -1: y_r = x_r W^T + b
+///
+/// One product with W serves them all. See EtherLinear::forward and backward.
+
+#include <ether/adapter.hpp>
+#include <ether/backend.hpp>
+#include <ether/row_reflections.hpp>
+
+#include <limits>
+#include <vector>
+
+ETHER_BEGIN_NAMESPACE
+namespace detail {
+
+template <class Backend, class Unit>
+struct BankSide {
+  using Parameter = typename Backend::Parameter;
+  using Context = typename Backend::Context;
+  using Shape = SlotShape<Parameter>;
+
+  BankSide(Context& ctx, Index terms_, Index width_, Index capacity)
+      : terms(terms_),
+        width(width_),
+        unit(ctx, capacity * terms, terms == 0 ? 0 : width),
+        shapes(ctx, 1, capacity) {
+    const std::vector<Shape> none(static_cast<std::size_t>(capacity));
+    Backend::copy_in(ctx, MatrixView<const Shape>{none.data(), Index{1}, capacity}, shapes.view());
+  }
+
+  MatrixView<Unit> vectors(Index slot) const {
+    return unit.view().middle_rows(slot * terms, terms);
+  }
+  void set_shape(Context& ctx, Index slot, const Shape& shape) const {
+    Backend::copy_in(ctx, MatrixView<const Shape>{&shape, 1, 1},
+                     shapes.view().block(0, slot, 1, 1));
+  }
+  RowReflections<Parameter, Unit> rows(const std::int32_t* ids) const {
+    return {MatrixView<const Unit>{unit.view().data, unit.view().rows, width, width},
+            shapes.view().data, ids, terms};
+  }
+
+  Index terms, width;
+  typename Backend::template Buffer<Unit> unit;
+  typename Backend::template Buffer<Shape> shapes;
+};
+
+}  // namespace detail
+
+/// Fixed memory for `capacity` adapters of one layer (out, in), in slots 0 to capacity - 1. A slot holds a
+/// smaller adapter than `limits` allow as well: ETHER where they are ETHER+, one side of both, any number of
+/// blocks that divides the width, and its own strength. The vectors are kept normalised, as `Unit`:
+/// Parameter, or Eigen::half or Eigen::bfloat16 (for serving only: their gradients are not computed).
+///
+/// set and clear change one slot: one of them at a time, and not while a call whose ids name the slot runs.
+/// Calls that use other slots are not disturbed.
+template <class Backend, class Unit_ = typename Backend::Parameter>
+class AdapterBank {
+ public:
+  using Unit = Unit_;
+  using Parameter = typename Backend::Parameter;
+  using Context = typename Backend::Context;
+  using Rows = RowReflections<Parameter, Unit>;
+  static constexpr bool trainable = std::is_same_v<Unit, Parameter>;
+  static_assert(detail::has<detail::reflect_each_t, Backend>,
+                "ether: the backend has no reflect(ctx, RowReflections, in, out, add), which gives "
+                "rows adapters of their own");
+
+  /// `limits` say which variant and sides a slot can hold; its other fields are of no account. Every slot
+  /// is the identity. Throws parameter_error for a capacity below 1 or beyond 2^31 - 1, and a weight
+  /// without elements.
+  AdapterBank(Context& ctx, const AdapterConfig& limits, Index out, Index in, Index capacity)
+      : limits_(checked(limits, out, in, capacity)),
+        input_(ctx, terms(limits, Side::input), in, capacity),
+        output_(ctx, terms(limits, Side::output), out, capacity),
+        slots_(static_cast<std::size_t>(capacity)) {
+    Backend::synchronize(ctx);  // other Contexts may use it from here on
+  }
+
+  Index capacity() const { return static_cast<Index>(slots_.size()); }
+  Index out_features() const { return output_.width; }
+  Index in_features() const { return input_.width; }
+  const AdapterConfig& limits() const { return limits_; }
+
+  /// Puts an adapter into a slot, in place of what was there: O(in + out). Allocates nothing, but where a
+  /// trainable bank's slot gets more blocks than it ever had. Nothing changes when it throws: shape_error for
+  /// an adapter of another shape; parameter_error for a slot that is not there, an adapter beyond the
+  /// limits, a zero or non-finite block, and layout row_chunk with several blocks.
+  void set(Context& ctx, Index slot, const Adapter<Parameter>& adapter) {
+    check_slot(slot);
+    check(adapter).require();
+    Slot& held = slots_[static_cast<std::size_t>(slot)];
+    if constexpr (trainable) held.lengths.clear();
+    for (const Side side : {Side::input, Side::output}) set_side(ctx, slot, adapter, side);
+    held.config = adapter.config();
+    held.occupied = true;
+  }
+
+  /// What set would throw for an adapter.
+  Status check(const Adapter<Parameter>& adapter) const {
+    const AdapterConfig& config = adapter.config();
+    if (adapter.out_features() != out_features() || adapter.in_features() != in_features())
+      return detail::found<shape_error>("the adapter is for (", adapter.out_features(), ", ",
+                                        adapter.in_features(), ") but the bank is for (",
+                                        out_features(), ", ", in_features(),
+                                        "), both (out_features, in_features)");
+    for (const Side side : {Side::input, Side::output})
+      if (adapter.terms(side) > bank_side(side).terms)
+        return detail::found<parameter_error>(
+            "the adapter is ", to_string(config.variant), " on ", to_string(config.sides),
+            " but the bank's limits are ", to_string(limits_.variant), " on ",
+            to_string(limits_.sides), "; make a bank with larger limits");
+    if (config.layout == BlockLayout::row_chunk && has_side(config.sides, Side::input) &&
+        config.input_blocks > 1)
+      return detail::found<parameter_error>(
+          "the adapter has layout row_chunk with ", config.input_blocks,
+          " input blocks, so that output rows see different inputs and one product cannot serve "
+          "it beside others; merge it, or give it a layer of its own");
+    return check_adapter(adapter);
+  }
+
+  /// The identity again. Throws parameter_error for a slot that is not there.
+  void clear(Context& ctx, Index slot) {
+    check_slot(slot);
+    for (const auto* side : {&input_, &output_}) side->set_shape(ctx, slot, {});
+    slots_[static_cast<std::size_t>(slot)].occupied = false;
+  }
+
+  /// Whether a slot has an adapter, and how it is configured. Throw parameter_error for a slot that is not
+  /// there, the second one for an empty slot too.
+  bool occupied(Index slot) const {
+    check_slot(slot);
+    return slots_[static_cast<std::size_t>(slot)].occupied;
+  }
+  AdapterConfig config(Index slot) const {
+    if (!occupied(slot))
+      detail::fail<parameter_error>("slot ", slot, " of the bank is empty; set an adapter first");
+    return slots_[static_cast<std::size_t>(slot)].config;
+  }
+
+  /// A copy of a slot's adapter on the host: its vectors as they were rounded, of the length they had in a
+  /// trainable bank, of length 1 in another. Throws as config does.
+  Adapter<Parameter> get(Context& ctx, Index slot) const {
+    Adapter<Parameter> adapter(config(slot), out_features(), in_features());
+    std::vector<Unit> vector;
+    for (const Side side : {Side::input, Side::output}) {
+      const MatrixView<Parameter> to = adapter.parameters(side);
+      vector.resize(static_cast<std::size_t>(to.cols));
+      for (Index k = 0; k < to.rows; ++k) {
+        Backend::copy_out(ctx,
+                          MatrixView<const Unit>(bank_side(side).vectors(slot).middle_rows(k, 1)),
+                          MatrixView<Unit>{vector.data(), Index{1}, to.cols});
+        Backend::synchronize(ctx);
+        for (Index i = 0; i < to.cols; ++i)
+          to(k, i) = static_cast<Parameter>(vector[static_cast<std::size_t>(i)]);
+      }
+      if constexpr (trainable)
+        for_each_block(adapter, side, [&](Index k, Index b, Index first, Index size) {
+          for (Index i = first; i < first + size; ++i)
+            to(k, i) *= length(slot, adapter, side, k, b);
+        });
+    }
+    return adapter;
+  }
+
+  /// A shape_error where an id of `rows` rows names no slot; not for ids in device memory.
+  Status check_ids(const std::int32_t* ids, Index rows) const {
+    if (ids == nullptr && rows != 0)
+      return detail::found<shape_error>("ids is null but there are ", rows,
+                                        " rows; give it one for each, -1 for no adapter");
+    if constexpr (Backend::host_memory)
+      for (Index r = 0; r < rows; ++r)
+        if (ids[r] < -1 || ids[r] >= capacity())
+          return detail::found<shape_error>("ids[", r, "] is ", ids[r], " but the bank has ",
+                                            capacity(), " slots; an id is 0 to ", capacity() - 1,
+                                            ", or -1 for no adapter");
+    return {};
+  }
+
+  /// A side's H of rows with these ids, as backends take it.
+  Rows rows(Side side, const std::int32_t* ids) const { return bank_side(side).rows(ids); }
+
+  /// |w_k| of a block of the adapter in a slot, which `adapter` has the shape of.
+  Parameter length(Index slot, const Adapter<Parameter>& adapter, Side side, Index k,
+                   Index b) const {
+    static_assert(trainable, "ether: a bank of 16-bit vectors does not keep their lengths");
+    const Index before =
+        side == Side::input ? 0 : adapter.terms(Side::input) * adapter.blocks(Side::input);
+    return slots_[static_cast<std::size_t>(slot)]
+        .lengths[static_cast<std::size_t>(before + k * adapter.blocks(side) + b)];
+  }
+
+  /// f(term, block, first, size) for every block of a side; its elements are [first, first + size).
+  template <class F>
+  static void for_each_block(const Adapter<Parameter>& adapter, Side side, F&& f) {
+    for (Index k = 0; k < adapter.terms(side); ++k)
+      for (Index b = 0; b < adapter.blocks(side); ++b)
+        f(k, b, b * adapter.block_size(side), adapter.block_size(side));
+  }
+
+ private:
+  struct NoLengths {};
+  struct Slot {
+    AdapterConfig config;
+    bool occupied = false;
+    std::conditional_t<trainable, std::vector<Parameter>, NoLengths>
+        lengths;  // input, output; term, block
+  };
+
+  static Index terms(const AdapterConfig& config, Side side) {
+    return has_side(config.sides, side) ? term_count(config.variant) : 0;
+  }
+  static const AdapterConfig& checked(const AdapterConfig& limits, Index out, Index in,
+                                      Index capacity) {
+    if (out < 1 || in < 1)
+      detail::fail<parameter_error>("the bank is for a weight (", out, ", ", in,
+                                    "), (out_features, in_features); both must be at least 1");
+    if (capacity < 1 || capacity > (std::numeric_limits<std::int32_t>::max)())
+      detail::fail<parameter_error>("the bank's capacity is ", capacity,
+                                    "; it must be 1 to 2147483647, as ids are 32-bit integers");
+    return limits;
+  }
+  void check_slot(Index slot) const {
+    if (slot < 0 || slot >= capacity())
+      detail::fail<parameter_error>("slot is ", slot, " but the bank has ", capacity(),
+                                    ", counted from 0");
+  }
+  const detail::BankSide<Backend, Unit>& bank_side(Side side) const {
+    return side == Side::input ? input_ : output_;
+  }
+
+  void set_side(Context& ctx, Index slot, const Adapter<Parameter>& adapter, Side side) {
+    const auto& to = bank_side(side);
+    SlotShape<Parameter> shape;
+    shape.terms = static_cast<std::int32_t>(adapter.terms(side));
+    if (shape.terms != 0) shape.block_size = static_cast<std::int32_t>(adapter.block_size(side));
+    for (Index k = 0; k < shape.terms; ++k)
+      shape.coefficient[k] = static_cast<Parameter>(adapter.config().strength *
+                                                    term_coefficient(adapter.config().variant, k));
+
+    MatrixView<Unit> units = to.vectors(slot).middle_rows(0, shape.terms);
+    if constexpr (!Backend::host_memory) {
+      staging_.resize(static_cast<std::size_t>(shape.terms * to.width));
+      units = {staging_.data(), Index{shape.terms}, to.width};
+    }
+    for_each_block(adapter, side, [&](Index k, Index b, Index first, Index size) {
+      const Parameter* const w = adapter.parameters(side).row(k) + first;
+      const double length = detail::length(w, size);
+      for (Index i = 0; i < size; ++i)
+        units(k, first + i) =
+            static_cast<Unit>(static_cast<Parameter>(static_cast<double>(w[i]) / length));
+      if constexpr (trainable)
+        slots_[static_cast<std::size_t>(slot)].lengths.push_back(static_cast<Parameter>(length));
+      static_cast<void>(b);
+    });
+    if constexpr (!Backend::host_memory)
+      Backend::copy_in(ctx, MatrixView<const Unit>(units),
+                       to.vectors(slot).middle_rows(0, shape.terms));
+    to.set_shape(ctx, slot, shape);
+  }
+
+  AdapterConfig limits_;
+  detail::BankSide<Backend, Unit> input_, output_;
+  std::vector<Slot> slots_;
+  std::vector<Unit> staging_;  // for memory that the host cannot write
+};
+
+/// A place for the gradients of every slot of a bank, in backend memory, zero at first. The bank must
+/// outlive it.
+template <class Backend>
+class BankGradients {
+ public:
+  using Parameter = typename Backend::Parameter;
+  using Context = typename Backend::Context;
+
+  BankGradients(Context& ctx, const AdapterBank<Backend>& bank)
+      : bank_(bank), input_(make(ctx, Side::input)), output_(make(ctx, Side::output)) {
+    set_zero(ctx);
+    Backend::synchronize(ctx);
+  }
+
+  /// dL/du, dL/dv of the adapter that is in a slot, shaped like it, on the host. To be read before another
+  /// adapter is set there. Throws parameter_error for a slot that is empty or not there.
+  Adapter<Parameter> slot(Context& ctx, Index slot) const {
+    Adapter<Parameter> grads(bank_.config(slot), bank_.out_features(), bank_.in_features());
+    for (const Side side : {Side::input, Side::output}) {
+      const MatrixView<Parameter> to = grads.parameters(side);
+      if (to.rows == 0) continue;
+      const Index first = slot * bank_.rows(side, nullptr).most_terms;
+      Backend::copy_out(ctx, MatrixView<const Parameter>(view(side).middle_rows(first, to.rows)),
+                        to);
+      Backend::synchronize(ctx);
+      AdapterBank<Backend>::for_each_block(
+          grads, side, [&](Index k, Index b, Index at, Index size) {
+            const Parameter inverse = 1 / bank_.length(slot, grads, side, k, b);
+            for (Index i = at; i < at + size; ++i) to(k, i) *= inverse;
+          });
+    }
+    return grads;
+  }
+
+  void set_zero(Context& ctx) {
+    for (const Side side : {Side::input, Side::output}) {
+      const MatrixView<Parameter> all = view(side);
+      const std::vector<Parameter> zeros(static_cast<std::size_t>(all.cols));
+      for (Index r = 0; r < all.rows; ++r)
+        Backend::copy_in(ctx, MatrixView<const Parameter>{zeros.data(), Index{1}, all.cols},
+                         all.middle_rows(r, 1));
+    }
+  }
+
+  const AdapterBank<Backend>& bank() const { return bank_; }
+  /// (capacity * vectors per block, width): what backward adds to, for vectors of length 1.
+  MatrixView<Parameter> view(Side side) const {
+    return (side == Side::input ? input_ : output_).view();
+  }
+
+ private:
+  using Buffer = typename Backend::template Buffer<Parameter>;
+  Buffer make(Context& ctx, Side side) const {
+    const auto rows = bank_.rows(side, nullptr);
+    return Buffer(ctx, rows.unit.rows, rows.unit.rows == 0 ? 0 : rows.unit.cols);
+  }
+
+  const AdapterBank<Backend>& bank_;
+  Buffer input_, output_;
+};
+
+ETHER_END_NAMESPACE
