@@ -65,7 +65,11 @@ struct LlamaConfig {
     c.head_dim = size("head_dim", c.width / c.heads);
     c.vocabulary = size("vocab_size");
     c.epsilon = json.value("rms_norm_eps", 1e-6f);
-    c.rope_theta = json.value("rope_theta", 10000.0f);
+    const auto rope = json.value("rope_parameters", nlohmann::json::object());  // of transformers 5
+    c.rope_theta = json.value("rope_theta", rope.value("rope_theta", 10000.0f));
+    if (rope.value("rope_type", "default") != "default")
+      fail<ether::format_error>(path.string(), ": rope_parameters has rope_type ",
+                                rope["rope_type"].dump(), ", which this example does not compute");
     c.tied = json.value("tie_word_embeddings", false);
     if (c.heads % c.kv_heads != 0 || c.head_dim % 2 != 0)
       fail<ether::format_error>(path.string(), ": ", c.heads, " heads of ", c.head_dim, " with ",

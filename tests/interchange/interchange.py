@@ -38,7 +38,8 @@ def run(tests):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ether", required=True, help="the program")
-    program = parser.parse_args().ether
+    parser.add_argument("--serve", help="the example serve, if it is there")
+    programs = parser.parse_args()
 
     absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if absent:
@@ -52,11 +53,16 @@ def main():
 
     import checkpoints
     import peft_adapters
+    import served_models
     import support
     import transformers_models
 
-    support.ETHER = os.path.abspath(program)
-    return run(checkpoints.TESTS + peft_adapters.TESTS + transformers_models.TESTS)
+    support.ETHER = os.path.abspath(programs.ether)
+    tests = checkpoints.TESTS + peft_adapters.TESTS + transformers_models.TESTS
+    if programs.serve:
+        served_models.SERVE = os.path.abspath(programs.serve)
+        tests += served_models.TESTS
+    return run(tests)
 
 
 if __name__ == "__main__":
