@@ -5,3 +5,4 @@
 ETHER_INSTANTIATE(__half)
 ETHER_INSTANTIATE_ROWS(__half, float)
 ETHER_INSTANTIATE_ROWS(float, __half)
+ETHER_INSTANTIATE_EACH(__half, __half)

@@ -10,6 +10,11 @@
       const Launch&, const Reflection<Wide<B>>&, MatrixView<const A>, MatrixView<B>,            \
       MatrixView<const B>, const ColumnShare<Wide<B>>&, const RowAdapters&);
 
+#define ETHER_INSTANTIATE_EACH(T, U)                                                            \
+  template void ether::cuda_kernels::reflect_each<T, T, U>(                                     \
+      const Launch&, const RowReflections<Wide<T>, U>&, MatrixView<const T>, MatrixView<T>,     \
+      MatrixView<const T>, bool);
+
 #define ETHER_INSTANTIATE_COLUMN_SUMS(T)                                                        \
   template void ether::cuda_kernels::column_sums<T>(                                            \
       const Launch&, const Reflection<Wide<T>>&, MatrixView<const T>, Index, MatrixView<Wide<T>>);
@@ -24,6 +29,10 @@
 #define ETHER_INSTANTIATE(T)                                                                    \
   ETHER_INSTANTIATE_ROWS(T, T)                                                                  \
   ETHER_INSTANTIATE_COLUMN_SUMS(T)                                                              \
+  ETHER_INSTANTIATE_EACH(T, ether::cuda_kernels::Wide<T>)                                       \
+  template void ether::cuda_kernels::reflect_grad_each<T>(                                      \
+      const Launch&, const RowReflections<Wide<T>>&, MatrixView<const T>, MatrixView<const T>,  \
+      MatrixView<Wide<T>>, MatrixView<Wide<T>>);                                                \
   template bool ether::cuda_kernels::reflect_columns<T>(                                        \
       const Launch&, const Reflection<Wide<T>>&, MatrixView<const T>, MatrixView<T>);           \
   template void ether::cuda_kernels::reflect_grad<T>(                                           \

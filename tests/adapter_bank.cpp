@@ -112,6 +112,10 @@ TEST_CASE("banks belong to frozen layers of their shape, gradients to their bank
   const ether::EtherLinear<Float> adapted(ctx, f.w.const_view(), *f.adapters[1]);
   CHECK_REFUSED(adapted.forward(ctx, f.x.const_view(), y, f.bank, f.ids.data()),
                 ether::parameter_error, "adapter of its own");
+  ether::BankGradients<Float> own(ctx, f.bank);
+  CHECK_REFUSED(adapted.backward(ctx, f.x.const_view(), f.grad_y.const_view(), grad_x, f.bank,
+                                 f.ids.data(), own),
+                ether::parameter_error, "adapter of its own");
   ether::BankGradients<Float> grads(ctx, like.bank);
   CHECK_REFUSED(f.layer.backward(ctx, f.x.const_view(), f.grad_y.const_view(), grad_x, f.bank,
                                  f.ids.data(), grads),

@@ -80,7 +80,8 @@ TEST_CASE("pinned and held adapters stay", "[bank]") {
   m.load(3);
   m.banks.pin("adapter 3");
   const auto before = m.banks[up].get(m.ctx, first.id());
-  CHECK_REFUSED(m.load(4), ether::parameter_error, "adapter 4", "of 3", "hold 2", "1 are pinned");
+  CHECK_REFUSED(m.load(4), ether::parameter_error, "adapter 4", "its 3", "hold 2",
+                "1 more are pinned");
   CHECK(m.banks.names().size() == 3);
   second = m.load(3);  // releases 2
   m.load(4);
@@ -108,6 +109,11 @@ TEST_CASE("an adapter is replaced under the requests that hold it", "[bank]") {
   const auto after = m.banks[up].get(m.ctx, old.id());
   CHECK(std::equal(before.data(), before.data() + before.size(), after.data()));
   CHECK(m.banks.names() == std::vector<std::string>{"adapter 1", "adapter 7"});
+  // In its own slot where nobody holds it, and pinned as before.
+  const auto seven = m.banks.find("adapter 7").id();
+  m.banks.pin("adapter 7");
+  CHECK(m.banks.replace(m.ctx, "adapter 7", Source{9}).id() == seven);
+  CHECK_REFUSED(m.load(11), ether::parameter_error, "hold 2", "1 more are pinned");
   m.banks.erase("adapter 1");
   CHECK(!m.banks.find("adapter 1"));
   CHECK(m.banks[up].occupied(now.id()));  // until it is released

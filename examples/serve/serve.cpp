@@ -34,6 +34,7 @@ std::vector<Request> read_requests(const fs::path& path, Index vocabulary) {
   std::vector<Request> requests;
   std::string line;
   for (int number = 1; std::getline(file, line); ++number) {
+    if (line.find_first_not_of(" \t\r") == line.npos) continue;
     const std::string where = path.string() + " line " + std::to_string(number);
     try {
       const auto json = nlohmann::json::parse(line);
@@ -48,10 +49,10 @@ std::vector<Request> read_requests(const fs::path& path, Index vocabulary) {
         if (token < 0 || token >= vocabulary)
           fail<ether::format_error>(where, ": token ", token, " is not below the vocabulary's ",
                                     vocabulary);
-      if (r.prompt.empty() || r.most_tokens < 1 || !(r.temperature >= 0))
-        fail<ether::format_error>(
-            where,
-            ": a request needs a prompt, max_tokens of 1 or more, and a temperature of 0 or more");
+      if (r.prompt.empty() || r.most_tokens < 1 || r.most_tokens > 1 << 20 || !(r.temperature >= 0))
+        fail<ether::format_error>(where,
+                                  ": a request needs a prompt, max_tokens of 1 to 1048576, and a "
+                                  "temperature of 0 or more");
       requests.push_back(std::move(r));
     } catch (const nlohmann::json::exception& e) {
       fail<ether::format_error>(where, ": ", e.what());
@@ -355,7 +356,8 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", options.rounds,
                  "serve so many times with adapters and without, in turns, and print the ratio");
   app.add_flag("--check", options.check,
-               "hold every request against the same one alone on its merged checkpoint");
+               "hold every request against the same one alone on its merged checkpoint; in 16 "
+               "bits, where W' is rounded, some may differ");
   app.add_option("--logits", options.logits,
                  "write the logits of the prompts to this .safetensors file instead");
   CLI11_PARSE(app, argc, argv);
@@ -370,6 +372,7 @@ int main(int argc, char** argv) {
     if (options.width < 64 || options.width % 64 != 0)
       ether::detail::fail<ether::parameter_error>("--width is ", options.width,
                                                   ", not a multiple of 64");
+    serve::fs::create_directories(options.directory);
     if (options.model.empty()) {
       const serve::Demo demo =
           serve::make_demo(options.directory, options.width, /*adapters=*/32, /*requests=*/48);

@@ -39,8 +39,8 @@ struct BankSide {
                      shapes.view().block(0, slot, 1, 1));
   }
   RowReflections<Parameter, Unit> rows(const std::int32_t* ids) const {
-    return {MatrixView<const Unit>{unit.view().data, unit.view().rows, width, width},
-            shapes.view().data, ids, terms};
+    return {MatrixView<const Unit>{unit.view().data, unit.view().rows, width, unit.view().stride},
+            shapes.view().data, ids, terms, /*bad_id=*/nullptr};
   }
 
   Index terms, width;
@@ -56,7 +56,8 @@ struct BankSide {
 /// Parameter, or Eigen::half or Eigen::bfloat16 (for serving only: their gradients are not computed).
 ///
 /// set and clear change one slot: one of them at a time, and not while a call whose ids name the slot runs.
-/// Calls that use other slots are not disturbed.
+/// Calls that use other slots are not disturbed. On a GPU set and clear are ordered on their Context's stream:
+/// synchronise other streams yourself.
 template <class Backend, class Unit_ = typename Backend::Parameter>
 class AdapterBank {
  public:
@@ -69,14 +70,18 @@ class AdapterBank {
                 "ether: the backend has no reflect(ctx, RowReflections, in, out, add), which gives "
                 "rows adapters of their own");
 
-  /// `limits` say which variant and sides a slot can hold; its other fields are of no account. Every slot
+  /// `limits` say which variant and sides a slot can hold; its other fields are ignored. Every slot
   /// is the identity. Throws parameter_error for a capacity below 1 or beyond 2^31 - 1, and a weight
   /// without elements.
   AdapterBank(Context& ctx, const AdapterConfig& limits, Index out, Index in, Index capacity)
       : limits_(checked(limits, out, in, capacity)),
         input_(ctx, terms(limits, Side::input), in, capacity),
         output_(ctx, terms(limits, Side::output), out, capacity),
-        slots_(static_cast<std::size_t>(capacity)) {
+        bad_id_(ctx, 1, 1),
+        slots_(static_cast<std::size_t>(capacity)),
+        staging_(static_cast<std::size_t>(
+            Backend::host_memory ? 0 : (std::max)(input_.terms * in, output_.terms * out))) {
+    set_bad_id(ctx, 0);
     Backend::synchronize(ctx);  // other Contexts may use it from here on
   }
 
@@ -85,22 +90,30 @@ class AdapterBank {
   Index in_features() const { return input_.width; }
   const AdapterConfig& limits() const { return limits_; }
 
-  /// Puts an adapter into a slot, in place of what was there: O(in + out). Allocates nothing, but where a
-  /// trainable bank's slot gets more blocks than it ever had. Nothing changes when it throws: shape_error for
-  /// an adapter of another shape; parameter_error for a slot that is not there, an adapter beyond the
+  /// Puts an adapter into a slot, in place of what was there: O(in + out). Allocates nothing, except for the
+  /// lengths of the blocks where a trainable bank's slot gets more of them than it ever had. Nothing changes
+  /// when it throws, unless the device fails: the slot is then empty. Throws shape_error for an adapter of
+  /// another shape; parameter_error for a slot that is not there, an adapter beyond the
   /// limits, a zero or non-finite block, and layout row_chunk with several blocks.
   void set(Context& ctx, Index slot, const Adapter<Parameter>& adapter) {
     check_slot(slot);
-    check(adapter).require();
+    check_set(adapter).require();
     Slot& held = slots_[static_cast<std::size_t>(slot)];
-    if constexpr (trainable) held.lengths.clear();
+    if constexpr (trainable) {
+      Index blocks = 0;
+      for (const Side side : {Side::input, Side::output})
+        blocks += adapter.terms(side) * adapter.blocks(side);
+      held.lengths.reserve(static_cast<std::size_t>(blocks));
+      held.lengths.clear();
+    }
+    held.occupied = false;  // should the device fail
     for (const Side side : {Side::input, Side::output}) set_side(ctx, slot, adapter, side);
     held.config = adapter.config();
     held.occupied = true;
   }
 
   /// What set would throw for an adapter.
-  Status check(const Adapter<Parameter>& adapter) const {
+  Status check_set(const Adapter<Parameter>& adapter) const {
     const AdapterConfig& config = adapter.config();
     if (adapter.out_features() != out_features() || adapter.in_features() != in_features())
       return detail::found<shape_error>("the adapter is for (", adapter.out_features(), ", ",
@@ -180,8 +193,31 @@ class AdapterBank {
     return {};
   }
 
+  /// Throws shape_error where a call with ids in device memory saw one that is neither a slot nor -1 since
+  /// the last check; such rows were computed without adapter. Waits for the Context's work; what other streams
+  /// do meanwhile may be missed.
+  void check(Context& ctx) const {
+    if constexpr (!Backend::host_memory) {
+      std::int32_t bad = 0;
+      Backend::copy_out(ctx, MatrixView<const std::int32_t>(bad_id_.view()),
+                        MatrixView<std::int32_t>{&bad, 1, 1});
+      Backend::synchronize(ctx);
+      if (bad == 0) return;
+      set_bad_id(ctx, 0);
+      Backend::synchronize(ctx);
+      detail::fail<shape_error>("an id was neither a slot of the bank, 0 to ", capacity() - 1,
+                                ", nor -1; its rows were computed without an adapter");
+    } else {
+      static_cast<void>(ctx);
+    }
+  }
+
   /// A side's H of rows with these ids, as backends take it.
-  Rows rows(Side side, const std::int32_t* ids) const { return bank_side(side).rows(ids); }
+  Rows rows(Side side, const std::int32_t* ids) const {
+    Rows of_ids = bank_side(side).rows(ids);
+    if constexpr (!Backend::host_memory) of_ids.bad_id = bad_id_.view().data;
+    return of_ids;
+  }
 
   /// |w_k| of a block of the adapter in a slot, which `adapter` has the shape of.
   Parameter length(Index slot, const Adapter<Parameter>& adapter, Side side, Index k,
@@ -191,6 +227,14 @@ class AdapterBank {
         side == Side::input ? 0 : adapter.terms(Side::input) * adapter.blocks(Side::input);
     return slots_[static_cast<std::size_t>(slot)]
         .lengths[static_cast<std::size_t>(before + k * adapter.blocks(side) + b)];
+  }
+
+  /// Throws parameter_error for a capacity that ids cannot count.
+  static Index checked_capacity(Index capacity) {
+    if (capacity < 1 || capacity > (std::numeric_limits<std::int32_t>::max)())
+      detail::fail<parameter_error>("the bank's capacity is ", capacity,
+                                    "; it must be 1 to 2147483647, as ids are 32-bit integers");
+    return capacity;
   }
 
   /// f(term, block, first, size) for every block of a side; its elements are [first, first + size).
@@ -218,9 +262,7 @@ class AdapterBank {
     if (out < 1 || in < 1)
       detail::fail<parameter_error>("the bank is for a weight (", out, ", ", in,
                                     "), (out_features, in_features); both must be at least 1");
-    if (capacity < 1 || capacity > (std::numeric_limits<std::int32_t>::max)())
-      detail::fail<parameter_error>("the bank's capacity is ", capacity,
-                                    "; it must be 1 to 2147483647, as ids are 32-bit integers");
+    checked_capacity(capacity);
     return limits;
   }
   void check_slot(Index slot) const {
@@ -243,7 +285,6 @@ class AdapterBank {
 
     MatrixView<Unit> units = to.vectors(slot).middle_rows(0, shape.terms);
     if constexpr (!Backend::host_memory) {
-      staging_.resize(static_cast<std::size_t>(shape.terms * to.width));
       units = {staging_.data(), Index{shape.terms}, to.width};
     }
     for_each_block(adapter, side, [&](Index k, Index b, Index first, Index size) {
@@ -263,7 +304,12 @@ class AdapterBank {
   }
 
   AdapterConfig limits_;
+  void set_bad_id(Context& ctx, std::int32_t value) const {
+    Backend::copy_in(ctx, MatrixView<const std::int32_t>{&value, 1, 1}, bad_id_.view());
+  }
+
   detail::BankSide<Backend, Unit> input_, output_;
+  typename Backend::template Buffer<std::int32_t> bad_id_;
   std::vector<Slot> slots_;
   std::vector<Unit> staging_;  // for memory that the host cannot write
 };

@@ -55,7 +55,10 @@
 /// RowReflections in place of h. A row's result depends on nothing in the other rows. grads is
 /// (slots * most_terms, width), for vectors of length 1: |w_k| is 1 there. Optional:
 ///
-///   multiply_reflected with RowReflections in place of h_in and h_out.
+///   multiply_reflected with RowReflections in place of h_in, and of h_out or not
+///   reflect_behind_bias(ctx, RowReflections h, MatrixView<Scalar> y, MatrixView<const Scalar> bias)
+///       y = (y - bias) H + bias, in place, for a backend whose product adds the bias: rows without
+///       adapter keep their bits.
 ///
 /// Two optional ones, which a Weight asks for (weight.hpp). A backend that has them says with
 ///

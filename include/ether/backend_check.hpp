@@ -96,6 +96,9 @@ template <class B, class A = Probe<B>, class S = typename A::S, class I = typena
 using reflect_each_t = std::void_t<reflect_each_as<B, S, S, S>, reflect_each_as<B, S, I, I>,
                                    reflect_each_as<B, I, S, S>, reflect_each_as<B, I, S, I>>;
 template <class B, class A = Probe<B>, class S = typename A::S>
+using reflect_behind_bias_t = decltype(B::reflect_behind_bias(
+    A::ctx(), A::each(), A::template view<S>(), A::template view<const S>()));
+template <class B, class A = Probe<B>, class S = typename A::S>
 using multiply_reflected_each_t = decltype(B::multiply_reflected(
     A::ctx(), A::each(), A::template view<const S>(), A::template view<const S>(), A::each(),
     A::template view<const S>(), A::template view<S>()));

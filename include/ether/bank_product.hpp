@@ -32,6 +32,12 @@ void multiply_each(typename Backend::Context& ctx, const Weight& weight, const H
     }
     if (h_out.terms() == 0)
       return weight.multiply_reflected(ctx, identity_of(x.cols), x, identity_of(y.cols), bias, y);
+    if constexpr (has<reflect_behind_bias_t, Backend> && std::is_same_v<T, Scalar> &&
+                  !std::is_same_v<HOut, Reflection<typename Backend::Parameter>>) {
+      // With the bias in the product, as a frozen layer has it.
+      weight.multiply_reflected(ctx, identity_of(x.cols), x, identity_of(y.cols), bias, y);
+      return Backend::reflect_behind_bias(ctx, h_out, y, bias);
+    }
     MatrixView<Intermediate> s;
     if constexpr (std::is_same_v<T, Intermediate>)
       s = y;

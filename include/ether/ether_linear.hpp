@@ -189,7 +189,7 @@ class EtherLinear {
 
   /// y = x W'^T + b where each row has its own W': that of the adapter in slot ids[row] of the bank, or W where
   /// ids[row] is -1. ids: one for each row of x, in backend memory. A row's y depends on the ids of no other row,
-  /// and with -1 is what the layer without a bank computes, to the bit. s as above, (tokens, out); may be empty.
+  /// and with -1 is what the layer without a bank computes, to the bit (on a GPU where cuBLAS uses the same product). s as above, (tokens, out); may be empty.
   /// The layer has no adapter of its own. Throws shape_error, also for an id that is no slot, unless
   /// ids are in device memory; parameter_error for a layer that has an adapter.
   template <class Unit>
@@ -232,9 +232,9 @@ class EtherLinear {
     static_assert(detail::has<Probe::template multiply_transposed_t, Weight>,
                   "ether: backward needs a Weight with multiply_transposed(ctx, grad_s, grad_z) "
                   "const, grad_z = grad_s W");
-    check_backward(arguments, {}).require();
     const auto& [x, grad_y, grad_x, kept_s] = arguments;
     check_bank(bank, ids, x.rows).require();
+    check_backward(arguments, {}).require();
     if (&grads.bank() != &bank)
       detail::fail<shape_error>("the gradients are another bank's; make them with this bank");
     if (x.rows == 0) return;

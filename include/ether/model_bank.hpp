@@ -53,7 +53,8 @@ class ModelBank {
   using Parameter = typename Backend::Parameter;
   using Context = typename Backend::Context;
 
-  /// A request's hold of an adapter: until it ends, the slot keeps what it has. The bank must outlive it.
+  /// A request's hold of an adapter: until it ends, the slot keeps what it has. The bank must outlive it. On a
+  /// GPU it must last until the work that uses the slot is done.
   class Hold {
    public:
     Hold() = default;
@@ -82,7 +83,7 @@ class ModelBank {
   /// module that is there twice.
   ModelBank(Context& ctx, const AdapterConfig& limits, const std::vector<BankModule>& modules,
             Index capacity)
-      : slots_(static_cast<std::size_t>(capacity < 0 ? 0 : capacity)) {
+      : slots_(static_cast<std::size_t>(Bank::checked_capacity(capacity))) {
     banks_.reserve(modules.size());
     for (const BankModule& module : modules) {
       if (!places_.emplace(module.name, banks_.size()).second)
@@ -109,7 +110,8 @@ class ModelBank {
 
   /// The same, put into a slot from `source` where it is not resident. `source` has modules(), and
   /// adapter(module, out, in) or adapter<Parameter>(module, out, in), as AdapterDirectory and AdapterFile
-  /// have. A module of the model that it does not adapt is frozen. Nothing is evicted when it throws:
+  /// have, and is read in any case: ask find first. A module of the model that it does not adapt is frozen.
+  /// Nothing is evicted when it throws, unless a device fails:
   /// parameter_error for a module that the bank has not, what AdapterBank::set throws, and where every slot is
   /// held or pinned.
   template <class Source>
@@ -117,7 +119,8 @@ class ModelBank {
     return place(ctx, name, source, /*anew=*/false);
   }
 
-  /// The same in place of a resident adapter of this name: requests that hold that one keep it.
+  /// The same in place of a resident adapter of this name: requests that hold that one keep it. Pinned, it stays
+  /// pinned.
   template <class Source>
   Hold replace(Context& ctx, const std::string& name, const Source& source) {
     return place(ctx, name, source, /*anew=*/true);
@@ -155,16 +158,23 @@ class ModelBank {
   template <class Source>
   Hold place(Context& ctx, const std::string& name, const Source& source, bool anew) {
     if (name.empty()) detail::fail<parameter_error>("the adapter's name is empty");
-    const auto adapters = read(name, source);  // from the disk, perhaps: while others go on
+    const auto adapters = read(name, source);       // from the disk, perhaps: while others go on
+    std::map<std::string, Index> entry{{name, 0}};  // all that is to be allocated
+    std::string copy = name;
     const std::lock_guard one_at_a_time(loads_);
     Hold to;
+    bool pinned = false;
     {
       const std::lock_guard lock(table_);
       const auto found = names_.find(name);
       if (found != names_.end() && !anew) return hold(found->second);
-      const Index slot = free_slot(name);
-      if (!slots_[static_cast<std::size_t>(slot)].name.empty())
-        names_.erase(slots_[static_cast<std::size_t>(slot)].name);
+      Index slot = -1;
+      if (found != names_.end()) {
+        pinned = at(found->second).pinned;
+        if (at(found->second).holds == 0) slot = found->second;  // its own
+      }
+      if (slot < 0) slot = free_slot(name);
+      if (!at(slot).name.empty()) names_.erase(at(slot).name);
       forget(slot);
       to = hold(slot);
     }
@@ -175,12 +185,16 @@ class ModelBank {
         banks_[i].clear(ctx, to.slot_);
     Backend::synchronize(ctx);
     const std::lock_guard lock(table_);
-    const auto [at, is_new] = names_.emplace(name, to.slot_);
-    if (!is_new) {
-      forget(at->second);
-      at->second = to.slot_;
+    const auto found = names_.find(name);
+    if (found != names_.end()) {
+      forget(found->second);
+      found->second = to.slot_;
+    } else {
+      entry.begin()->second = to.slot_;
+      names_.insert(entry.extract(entry.begin()));
     }
-    slots_[static_cast<std::size_t>(to.slot_)].name = name;
+    at(to.slot_).name.swap(copy);
+    at(to.slot_).pinned = pinned;
     return to;
   }
 
@@ -193,27 +207,27 @@ class ModelBank {
       const auto found = places_.find(module);
       if (found == places_.end())
         detail::fail<parameter_error>("adapter '", name, "' adapts module '", module,
-                                      "', which the bank has not; make the bank with it");
+                                      "', which is not in the bank; make the bank with it");
       const Bank& bank = banks_[found->second];
       auto& adapter = adapters[found->second];
       adapter = detail::adapter_from<Parameter>(source, module, bank.out_features(),
                                                 bank.in_features(), 0);
-      bank.check(*adapter).require();
+      bank.check_set(*adapter).require();
     }
     return adapters;
   }
 
   // With the table locked:
 
+  Slot& at(Index slot) { return slots_[static_cast<std::size_t>(slot)]; }
   Hold hold(Index slot) {
-    Slot& held = slots_[static_cast<std::size_t>(slot)];
-    ++held.holds;
-    held.used = ++clock_;
+    ++at(slot).holds;
+    at(slot).used = ++clock_;
     return Hold(this, slot);
   }
   void forget(Index slot) {
-    slots_[static_cast<std::size_t>(slot)].name.clear();
-    slots_[static_cast<std::size_t>(slot)].pinned = false;
+    at(slot).name.clear();
+    at(slot).pinned = false;
   }
   /// A slot that nobody holds: an empty one, or the one used longest ago.
   Index free_slot(const std::string& name) const {
@@ -230,23 +244,23 @@ class ModelBank {
     }
     if (best < 0)
       detail::fail<parameter_error>(
-          "adapter '", name, "' finds no slot: of ", capacity(), " requests hold ", held, " and ",
-          pinned,
-          " are pinned; let a request end, unpin an adapter, or make a larger "
+          "adapter '", name, "' finds no slot: of its ", capacity(), " slots requests hold ", held,
+          " and ", pinned,
+          " more are pinned; let a request end, unpin an adapter, or make a larger "
           "bank");
     return best;
   }
 
   void release(Index slot) {
     const std::lock_guard lock(table_);
-    --slots_[static_cast<std::size_t>(slot)].holds;
+    --at(slot).holds;
   }
   void set_pinned(const std::string& name, bool pinned) {
     const std::lock_guard lock(table_);
     const auto found = names_.find(name);
     if (found == names_.end())
       detail::fail<parameter_error>("adapter '", name, "' is not resident; load it first");
-    slots_[static_cast<std::size_t>(found->second)].pinned = pinned;
+    at(found->second).pinned = pinned;
   }
 
   std::vector<Bank> banks_;

@@ -39,6 +39,8 @@ struct RowReflections {
   const SlotShape<Parameter>* slots = nullptr;  ///< one for each slot
   const std::int32_t* ids = nullptr;            ///< one for each row
   Index most_terms = 0;                         ///< 0: the identity for all rows
+  /// Device memory: set to 1 where an id is neither a slot nor -1; null on the CPU, whose ids are checked.
+  std::int32_t* bad_id = nullptr;
 
   ETHER_INLINE constexpr Index terms() const { return most_terms; }
   ETHER_INLINE constexpr Index width() const { return unit.cols; }

@@ -188,7 +188,10 @@ class MixedWeight : public detail::GemmWeight<Backend, Element> {
 
   MixedWeight slice_rows(Index first, Index count) const { return view_.middle_rows(first, count); }
 
-  template <class HIn, class HOut, class T>
+  template <class HIn, class HOut, class T,
+            std::enable_if_t<std::is_same_v<HIn, Reflection<Parameter>> ||
+                                 detail::fuses<detail::multiply_reflected_each_t, Backend>(),
+                             int> = 0>
   void multiply_reflected(Context& ctx, const HIn& h_in, MatrixView<const Scalar> x,
                           const HOut& h_out, MatrixView<const Scalar> bias, MatrixView<T> y) const {
     Backend::multiply_reflected(ctx, h_in, x, view_, h_out, bias, y);

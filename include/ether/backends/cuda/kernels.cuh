@@ -8,6 +8,7 @@
 #include <ether/backends/cuda/vector.cuh>           // 16 bytes at a time
 #include <ether/backends/cuda/group_sum.cuh>        // sums over threads
 #include <ether/backends/cuda/reflect_rows.cuh>     // rows through H
+#include <ether/backends/cuda/reflect_each.cuh>     // rows with H of their own
 #include <ether/backends/cuda/reflect_grad.cuh>     // gradients of u and v
 #include <ether/backends/cuda/column_sums.cuh>      // sums down columns
 #include <ether/backends/cuda/reflect_columns.cuh>  // columns through H

@@ -9,7 +9,7 @@
 /// MatrixViews say; T is a Scalar, W = Wide<T> what it is computed with.
 
 #include <ether/backends/cuda/launch.hpp>
-#include <ether/transform.hpp>
+#include <ether/row_reflections.hpp>
 
 #include <cstdint>
 
@@ -40,6 +40,19 @@ template <class A, class B>
 void reflect_rows(const Launch& where, const Reflection<Wide<B>>& h, MatrixView<const A> in,
                   MatrixView<B> out, MatrixView<const B> add, const ColumnShare<Wide<B>>& share,
                   const RowAdapters& adapters);
+
+/// out (rows, width) = in H + add, each row with its own H. `biased`: in has the addend already,
+/// out = (in - add) H + add, so that a row without adapter stays as it is. In place allowed. U: Wide<B>, or a
+/// 16-bit B.
+template <class A, class B, class U>
+void reflect_each(const Launch& where, const RowReflections<Wide<B>, U>& h, MatrixView<const A> in,
+                  MatrixView<B> out, MatrixView<const B> add, bool biased);
+
+/// grads (slots * terms, width) += the gradients of vectors of length 1, see backend.hpp.
+/// sums (rows * terms, width): workspace.
+template <class T>
+void reflect_grad_each(const Launch& where, const RowReflections<Wide<T>>& h, MatrixView<const T> t,
+                       MatrixView<const T> r, MatrixView<Wide<T>> sums, MatrixView<Wide<T>> grads);
 
 /// out (width, cols) = H in, in one pass; in place allowed. False, and nothing done, where the
 /// blocks are too tall for registers or addresses too odd.

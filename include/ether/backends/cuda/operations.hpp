@@ -34,6 +34,34 @@ struct Operations {
     reflect_rows<A, B>(ctx.launch(), h, in, out, addend, {}, {});
   }
 
+  /// Each row with its own H.
+  template <class U, class A, class B, class C>
+  static void reflect(Context& ctx, const RowReflections<W, U>& h, View<const A> in, View<B> out,
+                      View<const C> add) {
+    View<const B> addend;
+    if constexpr (std::is_same_v<B, C>) addend = add;
+    if (addend.rows == 1) addend = {addend.data, in.rows, in.cols, 0};
+    if (h.terms() == 0) return reflect(ctx, identity<W>(in.cols), in, out, addend);
+    reflect_each<A, B, U>(ctx.launch(), h, in, out, addend, /*biased=*/false);
+  }
+
+  /// y = (y - bias) H + bias, each row with its own H: a row without adapter keeps its bits.
+  template <class U>
+  static void reflect_behind_bias(Context& ctx, const RowReflections<W, U>& h, View<T> y,
+                                  View<const T> bias) {
+    const View<const T> add{bias.data, bias.rows == 0 ? 0 : y.rows, y.cols, 0};
+    reflect_each<T, T, U>(ctx.launch(), h, View<const T>(y), y, add, /*biased=*/bias.rows != 0);
+  }
+
+  static void reflect_grad(Context& ctx, const RowReflections<W>& h, View<const T> t,
+                           View<const T> r, View<T> out, View<W> grads) {
+    if (t.rows == 0) return;
+    typename Context::Frame frame(ctx);
+    const auto sums = frame.template matrix<W>(t.rows * h.terms(), t.cols);
+    reflect_grad_each<T>(ctx.launch(), h, t, r, sums, grads);
+    if (!out.empty()) reflect(ctx, h, r, out, View<const T>{});
+  }
+
   template <class A, class B>
   static void transform(Context& ctx, const H& h_in, const H& h_out, View<const A> in,
                         View<B> out) {
