@@ -8,7 +8,7 @@
 #define ETHER_INSTANTIATE_ROWS(A, B)                                                            \
   template void ether::cuda_kernels::reflect_rows<A, B>(                                        \
       const Launch&, const Reflection<Wide<B>>&, MatrixView<const A>, MatrixView<B>,            \
-      MatrixView<const B>, const ColumnShare<Wide<B>>&, const RowAdapters&);
+      MatrixView<const B>, const ColumnShare<Wide<B>>&);
 
 #define ETHER_INSTANTIATE_EACH(T, U)                                                            \
   template void ether::cuda_kernels::reflect_each<T, T, U>(                                     \

@@ -62,7 +62,7 @@ TEST_CASE("banks: an id that is no slot is refused before anything is written", 
                 "ids is null", "3");
   CHECK((y.array() == 5).all());
   CHECK((grad_x.array() == 5).all());
-  CHECK(test::to_double(grads.view(ether::Side::input)).norm() == 0);
+  CHECK(test::to_double(grads.views().input).norm() == 0);
 }
 
 TEST_CASE("banks: what a slot cannot hold is refused and changes nothing", "[bank]") {

@@ -109,6 +109,37 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("no allocation with a bank, nor where its slots are set anew") {
+  using Backend = ether::EigenBackend<float>;
+  const Index out = 320, in = 256;
+  ether::AdapterConfig config;
+  config.variant = ether::Variant::ether_plus;
+  config.sides = ether::Sides::both;
+  config.input_blocks = config.output_blocks = 4;
+  const auto adapter = test::random_adapter<float>(config, out, in, 1);
+  const auto w = test::random_matrix<float>(out, in, 2);
+  for (Index tokens : {1, 7, 70}) {
+    ether::EigenContext ctx(at_most(2));
+    const ether::EtherLinear<Backend> layer(ctx, w);
+    ether::AdapterBank<Backend> bank(ctx, config, out, in, 3);
+    ether::BankGradients<Backend> grads(ctx, bank);
+    const auto x = test::random_matrix<float>(tokens, in, 4);
+    const auto g = test::random_matrix<float>(tokens, out, 5);
+    test::MatrixOf<float> y(tokens, out), s(tokens, out), grad_x(tokens, in);
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens), 1);
+    ids.back() = -1;
+    const auto calls = [&] {
+      bank.set(ctx, 1, adapter);
+      layer.forward(ctx, x, y, bank, ids.data(), s);
+      layer.forward(ctx, x, y, bank, ids.data());
+      layer.backward(ctx, x, g, grad_x, bank, ids.data(), grads);
+      bank.clear(ctx, 2);
+    };
+    CHECK(allocations_of(calls) > 0);
+    CHECK(allocations_of(calls) == 0);
+  }
+}
+
 TEST_CASE("no allocation with more threads than tasks") {
   using Backend = ether::EigenBackend<float>;
   ether::AdapterConfig config;

@@ -8,8 +8,11 @@
 #include "support/fixture.hpp"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <optional>
+#include <random>
+#include <vector>
 
 namespace test {
 

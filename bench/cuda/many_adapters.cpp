@@ -56,7 +56,8 @@ class Bank {
         ids_(upload(s, host_ids_)),
         unit_(random_array<float>(s, slots_ * terms * width, 52,
                                   1 / std::sqrt((1.0 / 3 + 0.25) * double(width)))),
-        coefficient_(upload(s, coefficients())) {}
+        coefficient_(upload(s, coefficients())),
+        shapes_(upload(s, std::vector<ether::SlotShape<float>>(std::size_t(slots_), shape()))) {}
 
   /// z = x H_id for each row; with `distinct` false H of slot 0 for all.
   Contestant contestant(Session& s, const std::string& name, const Batch<T>& batch, Index rows,
@@ -66,14 +67,20 @@ class Bank {
     c.rotation = distinct ? calls_for(slots_, rows) : 1;
     c.outputs = {batch.z.output()};
     c.enqueue = [this, &s, &batch, rows, distinct, calls = c.rotation](int call) {
+      const MatrixView<const T> x(batch.x.data(), rows, width);
+      const MatrixView<T> z(batch.z.data(), rows, width);
+      if (distinct) {
+        const ether::RowReflections<float> h{{unit_.data(), slots_ * terms_, width},
+                                             shapes_.data(),
+                                             ids_.data() + call % calls * rows,
+                                             terms_,
+                                             /*bad_id=*/nullptr};
+        return ether::detail::cuda::reflect_each<T, T, float>(s.ctx.launch(), h, x, z, {}, false);
+      }
       ether::Reflection<float> h = ether::identity<float>(width);
       h.unit = {unit_.data(), terms_, width};
       h.coefficient = {coefficient_.data(), terms_, 1};
-      ether::detail::cuda::RowAdapters adapters;
-      if (distinct) adapters = {ids_.data() + call % calls * rows, terms_ * width, terms_};
-      ether::detail::cuda::reflect_rows<T, T>(
-          s.ctx.launch(), h, MatrixView<const T>(batch.x.data(), rows, width),
-          MatrixView<T>(batch.z.data(), rows, width), MatrixView<const T>{}, {}, adapters);
+      ether::detail::cuda::reflect_rows<T, T>(s.ctx.launch(), h, x, z, {}, {});
     };
     c.check = [this, &s, &batch, name, rows, distinct, last = c.rotation - 1] {
       std::vector<double> expected;
@@ -102,16 +109,19 @@ class Bank {
   }
 
  private:
+  ether::SlotShape<float> shape() const {
+    if (terms_ == 1) return {1, width, {-2.0f}};
+    return {2, width, {-1.0f, 1.0f}};
+  }
   std::vector<float> coefficients() const {
-    std::vector<float> all;
-    for (Index slot = 0; slot < slots_; ++slot)
-      for (Index k = 0; k < terms_; ++k) all.push_back(terms_ == 1 ? -2.0f : k == 0 ? -1.0f : 1.0f);
-    return all;
+    const auto all = shape().coefficient;
+    return {all, all + terms_};
   }
   Index terms_, slots_;
   std::vector<std::int32_t> host_ids_;
   DeviceArray<std::int32_t> ids_;
   DeviceArray<float> unit_, coefficient_;
+  DeviceArray<ether::SlotShape<float>> shapes_;
 };
 
 /// y += B_id (A_id x) for each row, A (rank, width), B (width, rank).

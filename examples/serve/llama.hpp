@@ -4,6 +4,8 @@
 /// number of rows, each a token of some sequence, at its position, with an adapter of its own or none:
 /// prompts and single tokens of many requests go through the weights together.
 
+#include "requests.hpp"
+
 #include <ether/ether.hpp>
 #include <ether/io.hpp>
 
@@ -18,9 +20,6 @@
 
 namespace serve {
 
-namespace fs = std::filesystem;
-using ether::Index;
-using Token = std::int32_t;
 template <class T>
 using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 

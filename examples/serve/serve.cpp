@@ -3,8 +3,8 @@
 /// A thread loads the adapters of coming requests while the others are computed: the bank keeps what running
 /// requests hold, and evicts what was used longest ago. Requests join the batch as others finish.
 
-#include "demo.hpp"
 #include "llama.hpp"
+#include "requests.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -17,50 +17,6 @@
 #include <thread>
 
 namespace serve {
-
-struct Request {
-  std::string id, adapter;  // the adapter's directory; empty: none
-  std::vector<Token> prompt;
-  Index most_tokens = 16;
-  double temperature = 0;  // 0: the likeliest token
-  std::uint64_t seed = 0;
-};
-
-/// A line for each: {"id": .., "adapter": .., "prompt": [..], "max_tokens": .., "temperature": .., "seed": ..}
-std::vector<Request> read_requests(const fs::path& path, Index vocabulary) {
-  using ether::detail::fail;
-  std::ifstream file(path);
-  if (!file) fail<ether::io_error>(path.string(), " cannot be read");
-  std::vector<Request> requests;
-  std::string line;
-  for (int number = 1; std::getline(file, line); ++number) {
-    if (line.find_first_not_of(" \t\r") == line.npos) continue;
-    const std::string where = path.string() + " line " + std::to_string(number);
-    try {
-      const auto json = nlohmann::json::parse(line);
-      Request r;
-      r.id = json.value("id", std::to_string(number));
-      r.adapter = json.value("adapter", "");
-      r.prompt = json.at("prompt").get<std::vector<Token>>();
-      r.most_tokens = json.value("max_tokens", r.most_tokens);
-      r.temperature = json.value("temperature", r.temperature);
-      r.seed = json.value("seed", r.seed);
-      for (const Token token : r.prompt)
-        if (token < 0 || token >= vocabulary)
-          fail<ether::format_error>(where, ": token ", token, " is not below the vocabulary's ",
-                                    vocabulary);
-      if (r.prompt.empty() || r.most_tokens < 1 || r.most_tokens > 1 << 20 || !(r.temperature >= 0))
-        fail<ether::format_error>(where,
-                                  ": a request needs a prompt, max_tokens of 1 to 1048576, and a "
-                                  "temperature of 0 or more");
-      requests.push_back(std::move(r));
-    } catch (const nlohmann::json::exception& e) {
-      fail<ether::format_error>(where, ": ", e.what());
-    }
-  }
-  if (requests.empty()) fail<ether::format_error>(path.string(), " has no requests");
-  return requests;
-}
 
 Token sample(const Eigen::Ref<const Eigen::RowVectorXf>& logits, double temperature,
              std::mt19937_64& random) {
@@ -89,7 +45,22 @@ struct Running {
   std::vector<Token> found;
 };
 
-/// Loads the adapters of requests, in their order, a few ahead of the one that computes.
+/// The adapter of a directory, loaded where it is not resident.
+template <class Banks>
+typename Banks::Hold hold(Banks& banks, ether::EigenContext& ctx, const std::string& adapter) {
+  auto held = banks.find(adapter);
+  if (!held) held = banks.load(ctx, adapter, ether::AdapterFile(adapter));
+  return held;
+}
+
+/// A request that may begin: what it holds, or why its adapter cannot be loaded.
+template <class T>
+struct Ready {
+  typename Banks<T>::Hold hold;
+  std::string error;
+};
+
+/// Loads the adapters of requests, in their order, a few ahead of the thread that computes.
 template <class T>
 class Loader {
  public:
@@ -105,20 +76,19 @@ class Loader {
     changed_.notify_all();
     thread_.join();
   }
-  /// The next request's hold; throws what loading it has thrown. Waits only where `wait`; none if it is not there.
-  std::optional<typename Banks<T>::Hold> take(bool wait) {
+  /// The next request, if it is ready; with `wait` once it is.
+  std::optional<Ready<T>> take(bool wait) {
     std::unique_lock lock(mutex_);
-    if (wait) changed_.wait(lock, [&] { return !ready_.empty() || error_; });
-    if (ready_.empty() && error_) std::rethrow_exception(error_);
+    if (wait) changed_.wait(lock, [&] { return !ready_.empty(); });
     if (ready_.empty()) return std::nullopt;
-    auto hold = std::move(ready_.front());
+    Ready<T> next = std::move(ready_.front());
     ready_.pop_front();
     changed_.notify_all();
-    return hold;
+    return next;
   }
 
  private:
-  void load(Banks<T>& banks, const std::vector<Request>& requests, bool with_adapters) try {
+  void load(Banks<T>& banks, const std::vector<Request>& requests, bool with_adapters) {
     ether::EigenContext ctx(1);
     for (const Request& request : requests) {
       {
@@ -126,31 +96,29 @@ class Loader {
         changed_.wait(lock, [&] { return stop_ || ready_.size() < ahead; });
         if (stop_) return;
       }
-      typename Banks<T>::Hold hold;
-      if (with_adapters && !request.adapter.empty()) {
-        hold = banks.find(request.adapter);
-        if (!hold) hold = banks.load(ctx, request.adapter, ether::AdapterFile(request.adapter));
+      Ready<T> next;
+      try {
+        if (with_adapters && !request.adapter.empty())
+          next.hold = serve::hold(banks, ctx, request.adapter);
+      } catch (const std::exception& e) {
+        next.error = e.what();
       }
       const std::lock_guard lock(mutex_);
-      ready_.push_back(std::move(hold));
+      ready_.push_back(std::move(next));
       changed_.notify_all();
     }
-  } catch (...) {
-    const std::lock_guard lock(mutex_);
-    error_ = std::current_exception();
-    changed_.notify_all();
   }
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<typename Banks<T>::Hold> ready_;
-  std::exception_ptr error_;
+  std::deque<Ready<T>> ready_;
   bool stop_ = false;
   std::thread thread_;
 };
 
 struct Served {
   std::vector<std::vector<Token>> tokens;  // of each request
+  std::vector<std::string> errors;         // empty: none
   double seconds = 0;
   Index generated = 0, steps = 0;
   double rate() const { return static_cast<double>(generated) / seconds; }
@@ -168,23 +136,29 @@ Served serve(ether::EigenContext& ctx, Llama<T>& model, Banks<T>& banks,
   };
   Served served;
   served.tokens.resize(requests.size());
+  served.errors.resize(requests.size());
   Loader<T> loader(banks, requests, with_adapters);
   std::vector<Running<T>> running;
   std::size_t joined = 0;
   double shown = 0;
   while (joined < requests.size() || !running.empty()) {
     while (running.size() < batch && joined < requests.size()) {
-      auto hold = loader.take(/*wait=*/running.empty());
-      if (!hold) break;
+      auto ready = loader.take(/*wait=*/running.empty());
+      if (!ready) break;
+      if (!ready->error.empty()) {
+        served.errors[joined++] = ready->error;
+        continue;
+      }
       const Request& r = requests[joined];
       const Index room = static_cast<Index>(r.prompt.size()) + r.most_tokens;
       running.push_back({joined++,
-                         std::move(*hold),
+                         std::move(ready->hold),
                          Cache(model.config(), room),
                          std::mt19937_64(r.seed),
                          r.prompt,
                          {}});
     }
+    if (running.empty()) continue;
     std::vector<Row> rows;
     for (Running<T>& r : running)
       for (std::size_t i = 0; i < r.next.size(); ++i)
@@ -262,12 +236,11 @@ void write_logits(ether::EigenContext& ctx, Llama<T>& model, Banks<T>& banks,
   std::vector<Matrix<float>> logits;
   std::vector<ether::TensorData> tensors;
   for (const Request& request : requests) {
-    typename Banks<T>::Hold hold;
-    if (!request.adapter.empty())
-      hold = banks.load(ctx, request.adapter, ether::AdapterFile(request.adapter));
+    typename Banks<T>::Hold held;
+    if (!request.adapter.empty()) held = hold(banks, ctx, request.adapter);
     Cache cache(model.config(), static_cast<Index>(request.prompt.size()));
     std::vector<Row> rows;
-    for (const Token token : request.prompt) rows.push_back({&cache, token, hold.id(), true});
+    for (const Token token : request.prompt) rows.push_back({&cache, token, held.id(), true});
     logits.push_back(model.forward(ctx, rows, banks));
   }
   for (std::size_t i = 0; i < requests.size(); ++i)
@@ -297,12 +270,19 @@ int run(const Options& options) {
     return write_logits<T>(ctx, model, banks, requests, options.logits), 0;
 
   const Served served = serve<T>(ctx, model, banks, requests, options.batch, true, true);
-  for (std::size_t i = 0; i < requests.size(); ++i)
-    std::printf("%s\n", nlohmann::ordered_json{{"id", requests[i].id}, {"tokens", served.tokens[i]}}
-                            .dump()
-                            .c_str());
+  bool failed = false;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    nlohmann::ordered_json line{{"id", requests[i].id}};
+    if (served.errors[i].empty())
+      line["tokens"] = served.tokens[i];
+    else
+      line["error"] = served.errors[i];
+    failed |= !served.errors[i].empty();
+    std::printf("%s\n", line.dump().c_str());
+  }
   std::fprintf(stderr, "%zu requests, %td tokens in %td steps, %.1f tokens/s\n", requests.size(),
                served.generated, served.steps, served.rate());
+  if (failed) return 1;
   if (options.rounds > 0) {
     std::vector<double> ratios;
     for (int round = 0; round < options.rounds; ++round) {

@@ -141,9 +141,7 @@ class Adapter {
   ETHER_INLINE Index blocks(Side side) const { return block_count(config_, side); }
   ETHER_INLINE Index block_size(Side side) const { return width(side) / blocks(side); }
   /// Vectors per block of a side: 0 (not adapted), 1 or 2.
-  ETHER_INLINE Index terms(Side side) const {
-    return has_side(config_.sides, side) ? term_count(config_.variant) : 0;
-  }
+  ETHER_INLINE Index terms(Side side) const { return term_count(config_, side); }
 
  private:
   template <class Self>
@@ -187,6 +185,15 @@ __attribute__((noinline)) double length(const Parameter* w, Index size) {
     sum += scaled * scaled;
   }
   return largest * std::sqrt(sum);
+}
+
+/// unit = w / |w|, rounded to Parameter, then to Unit. Returns |w|.
+template <class Parameter, class Unit>
+double normalize(const Parameter* w, Index size, Unit* unit) {
+  const double norm = length(w, size);
+  for (Index i = 0; i < size; ++i)
+    unit[i] = static_cast<Unit>(static_cast<Parameter>(static_cast<double>(w[i]) / norm));
+  return norm;
 }
 
 }  // namespace detail

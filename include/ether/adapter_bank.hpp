@@ -11,6 +11,7 @@
 #include <ether/row_reflections.hpp>
 
 #include <limits>
+#include <optional>
 #include <vector>
 
 ETHER_BEGIN_NAMESPACE
@@ -69,14 +70,16 @@ class AdapterBank {
   static_assert(detail::has<detail::reflect_each_t, Backend>,
                 "ether: the backend has no reflect(ctx, RowReflections, in, out, add), which gives "
                 "rows adapters of their own");
+  static_assert(Backend::host_memory || trainable || std::is_same_v<Unit, typename Backend::Scalar>,
+                "ether: on a GPU a bank keeps vectors of Backend::Parameter or of Backend::Scalar");
 
   /// `limits` say which variant and sides a slot can hold; its other fields are ignored. Every slot
   /// is the identity. Throws parameter_error for a capacity below 1 or beyond 2^31 - 1, and a weight
   /// without elements.
   AdapterBank(Context& ctx, const AdapterConfig& limits, Index out, Index in, Index capacity)
       : limits_(checked(limits, out, in, capacity)),
-        input_(ctx, terms(limits, Side::input), in, capacity),
-        output_(ctx, terms(limits, Side::output), out, capacity),
+        input_(ctx, term_count(limits, Side::input), in, capacity),
+        output_(ctx, term_count(limits, Side::output), out, capacity),
         bad_id_(ctx, 1, 1),
         slots_(static_cast<std::size_t>(capacity)),
         staging_(static_cast<std::size_t>(
@@ -106,10 +109,9 @@ class AdapterBank {
       held.lengths.reserve(static_cast<std::size_t>(blocks));
       held.lengths.clear();
     }
-    held.occupied = false;  // should the device fail
+    held.config.reset();  // should the device fail
     for (const Side side : {Side::input, Side::output}) set_side(ctx, slot, adapter, side);
     held.config = adapter.config();
-    held.occupied = true;
   }
 
   /// What set would throw for an adapter.
@@ -139,19 +141,19 @@ class AdapterBank {
   void clear(Context& ctx, Index slot) {
     check_slot(slot);
     for (const auto* side : {&input_, &output_}) side->set_shape(ctx, slot, {});
-    slots_[static_cast<std::size_t>(slot)].occupied = false;
+    slots_[static_cast<std::size_t>(slot)].config.reset();
   }
 
   /// Whether a slot has an adapter, and how it is configured. Throw parameter_error for a slot that is not
   /// there, the second one for an empty slot too.
   bool occupied(Index slot) const {
     check_slot(slot);
-    return slots_[static_cast<std::size_t>(slot)].occupied;
+    return slots_[static_cast<std::size_t>(slot)].config.has_value();
   }
   AdapterConfig config(Index slot) const {
     if (!occupied(slot))
       detail::fail<parameter_error>("slot ", slot, " of the bank is empty; set an adapter first");
-    return slots_[static_cast<std::size_t>(slot)].config;
+    return *slots_[static_cast<std::size_t>(slot)].config;
   }
 
   /// A copy of a slot's adapter on the host: its vectors as they were rounded, of the length they had in a
@@ -248,15 +250,11 @@ class AdapterBank {
  private:
   struct NoLengths {};
   struct Slot {
-    AdapterConfig config;
-    bool occupied = false;
+    std::optional<AdapterConfig> config;  // none: empty
     std::conditional_t<trainable, std::vector<Parameter>, NoLengths>
         lengths;  // input, output; term, block
   };
 
-  static Index terms(const AdapterConfig& config, Side side) {
-    return has_side(config.sides, side) ? term_count(config.variant) : 0;
-  }
   static const AdapterConfig& checked(const AdapterConfig& limits, Index out, Index in,
                                       Index capacity) {
     if (out < 1 || in < 1)
@@ -283,96 +281,31 @@ class AdapterBank {
       shape.coefficient[k] = static_cast<Parameter>(adapter.config().strength *
                                                     term_coefficient(adapter.config().variant, k));
 
-    MatrixView<Unit> units = to.vectors(slot).middle_rows(0, shape.terms);
-    if constexpr (!Backend::host_memory) {
-      units = {staging_.data(), Index{shape.terms}, to.width};
-    }
-    for_each_block(adapter, side, [&](Index k, Index b, Index first, Index size) {
-      const Parameter* const w = adapter.parameters(side).row(k) + first;
-      const double length = detail::length(w, size);
-      for (Index i = 0; i < size; ++i)
-        units(k, first + i) =
-            static_cast<Unit>(static_cast<Parameter>(static_cast<double>(w[i]) / length));
+    const MatrixView<Unit> vectors = to.vectors(slot).middle_rows(0, shape.terms);
+    MatrixView<Unit> units = vectors;
+    if constexpr (!Backend::host_memory) units = {staging_.data(), vectors.rows, vectors.cols};
+    for_each_block(adapter, side, [&](Index k, Index /*block*/, Index first, Index size) {
+      const double length =
+          detail::normalize(adapter.parameters(side).row(k) + first, size, units.row(k) + first);
       if constexpr (trainable)
         slots_[static_cast<std::size_t>(slot)].lengths.push_back(static_cast<Parameter>(length));
-      static_cast<void>(b);
+      else
+        static_cast<void>(length);
     });
     if constexpr (!Backend::host_memory)
-      Backend::copy_in(ctx, MatrixView<const Unit>(units),
-                       to.vectors(slot).middle_rows(0, shape.terms));
+      Backend::copy_in(ctx, MatrixView<const Unit>(units), vectors);
     to.set_shape(ctx, slot, shape);
   }
 
-  AdapterConfig limits_;
   void set_bad_id(Context& ctx, std::int32_t value) const {
     Backend::copy_in(ctx, MatrixView<const std::int32_t>{&value, 1, 1}, bad_id_.view());
   }
 
+  AdapterConfig limits_;
   detail::BankSide<Backend, Unit> input_, output_;
   typename Backend::template Buffer<std::int32_t> bad_id_;
   std::vector<Slot> slots_;
   std::vector<Unit> staging_;  // for memory that the host cannot write
-};
-
-/// A place for the gradients of every slot of a bank, in backend memory, zero at first. The bank must
-/// outlive it.
-template <class Backend>
-class BankGradients {
- public:
-  using Parameter = typename Backend::Parameter;
-  using Context = typename Backend::Context;
-
-  BankGradients(Context& ctx, const AdapterBank<Backend>& bank)
-      : bank_(bank), input_(make(ctx, Side::input)), output_(make(ctx, Side::output)) {
-    set_zero(ctx);
-    Backend::synchronize(ctx);
-  }
-
-  /// dL/du, dL/dv of the adapter that is in a slot, shaped like it, on the host. To be read before another
-  /// adapter is set there. Throws parameter_error for a slot that is empty or not there.
-  Adapter<Parameter> slot(Context& ctx, Index slot) const {
-    Adapter<Parameter> grads(bank_.config(slot), bank_.out_features(), bank_.in_features());
-    for (const Side side : {Side::input, Side::output}) {
-      const MatrixView<Parameter> to = grads.parameters(side);
-      if (to.rows == 0) continue;
-      const Index first = slot * bank_.rows(side, nullptr).most_terms;
-      Backend::copy_out(ctx, MatrixView<const Parameter>(view(side).middle_rows(first, to.rows)),
-                        to);
-      Backend::synchronize(ctx);
-      AdapterBank<Backend>::for_each_block(
-          grads, side, [&](Index k, Index b, Index at, Index size) {
-            const Parameter inverse = 1 / bank_.length(slot, grads, side, k, b);
-            for (Index i = at; i < at + size; ++i) to(k, i) *= inverse;
-          });
-    }
-    return grads;
-  }
-
-  void set_zero(Context& ctx) {
-    for (const Side side : {Side::input, Side::output}) {
-      const MatrixView<Parameter> all = view(side);
-      const std::vector<Parameter> zeros(static_cast<std::size_t>(all.cols));
-      for (Index r = 0; r < all.rows; ++r)
-        Backend::copy_in(ctx, MatrixView<const Parameter>{zeros.data(), Index{1}, all.cols},
-                         all.middle_rows(r, 1));
-    }
-  }
-
-  const AdapterBank<Backend>& bank() const { return bank_; }
-  /// (capacity * vectors per block, width): what backward adds to, for vectors of length 1.
-  MatrixView<Parameter> view(Side side) const {
-    return (side == Side::input ? input_ : output_).view();
-  }
-
- private:
-  using Buffer = typename Backend::template Buffer<Parameter>;
-  Buffer make(Context& ctx, Side side) const {
-    const auto rows = bank_.rows(side, nullptr);
-    return Buffer(ctx, rows.unit.rows, rows.unit.rows == 0 ? 0 : rows.unit.cols);
-  }
-
-  const AdapterBank<Backend>& bank_;
-  Buffer input_, output_;
 };
 
 ETHER_END_NAMESPACE

@@ -2,8 +2,7 @@
 
 /// The layer for rows that have adapters of their own, and back.
 
-#include <ether/adapter_bank.hpp>
-#include <ether/weight_check.hpp>
+#include <ether/input_product.hpp>
 
 ETHER_BEGIN_NAMESPACE
 namespace detail {
@@ -38,11 +37,7 @@ void multiply_each(typename Backend::Context& ctx, const Weight& weight, const H
       weight.multiply_reflected(ctx, identity_of(x.cols), x, identity_of(y.cols), bias, y);
       return Backend::reflect_behind_bias(ctx, h_out, y, bias);
     }
-    MatrixView<Intermediate> s;
-    if constexpr (std::is_same_v<T, Intermediate>)
-      s = y;
-    else
-      s = frame.template matrix<Intermediate>(y.rows, y.cols);
+    const auto s = as_intermediate<Backend>(frame, y);
     weight.multiply_reflected(ctx, identity_of(x.cols), x, identity_of(y.cols), {}, s);
     Backend::reflect(ctx, h_out, MatrixView<const Intermediate>(s), y,
                      MatrixView<const Scalar>{bias.data, bias.rows, y.cols, 0});
@@ -51,46 +46,28 @@ void multiply_each(typename Backend::Context& ctx, const Weight& weight, const H
   }
 }
 
-/// See EtherLinear::backward. `kept_s` may be empty.
+/// The layer up to its output transform, s = (x H_in) W^T, and back: InputProduct for rows that have adapters
+/// of their own.
 template <class Backend, class Weight, class Rows>
-void backward_each(typename Backend::Context& ctx, const Weight& weight, const Rows& h_in,
-                   const Rows& h_out, MatrixView<const typename Backend::Scalar> x,
-                   MatrixView<const typename Backend::Scalar> grad_y,
-                   MatrixView<typename Backend::Scalar> grad_x,
-                   MatrixView<const typename Backend::Intermediate> kept_s,
-                   const BankGradients<Backend>& grads) {
+struct BankProduct {
   using Scalar = typename Backend::Scalar;
   using Parameter = typename Backend::Parameter;
   using Intermediate = typename Backend::Intermediate;
-  using View = MatrixView<const Intermediate>;
-  const Index tokens = x.rows, out = grad_y.cols;
-  const bool need_grad_z = !grad_x.empty() || h_in.terms() != 0;
-  typename Backend::Context::Frame frame(ctx);
-  View grad_s;
-  if (h_out.terms() == 0) {
-    grad_s = reflected<Backend>(ctx, frame, identity<Parameter>(out), grad_y);
-  } else {
-    View s = kept_s;
-    if (s.empty()) {
-      const auto again = frame.template matrix<Intermediate>(tokens, out);
-      multiply_each<Backend>(ctx, weight, h_in, x, identity<Parameter>(out), {}, again);
-      s = again;
-    }
-    MatrixView<Intermediate> to;
-    if (need_grad_z) to = frame.template matrix<Intermediate>(tokens, out);
-    Backend::reflect_grad(ctx, h_out, s, grad_y, to, grads.view(Side::output));
-    grad_s = to;
+  using Context = typename Backend::Context;
+  using Frame = typename Context::Frame;
+
+  const Weight& weight;
+  Rows h;
+
+  void forward(Context& ctx, MatrixView<const Scalar> x, MatrixView<Intermediate> s) const {
+    multiply_each<Backend>(ctx, weight, h, x, identity<Parameter>(s.cols), {}, s);
   }
-  if (!need_grad_z) return;
-  const MatrixView<Intermediate> grad_z = grad_x.empty()
-                                              ? frame.template matrix<Intermediate>(tokens, x.cols)
-                                              : as_intermediate<Backend>(frame, grad_x);
-  weight.multiply_transposed(ctx, grad_s, grad_z);
-  if (h_in.terms() != 0)
-    Backend::reflect_grad(ctx, h_in, x, View(grad_z), grad_x, grads.view(Side::input));
-  else if (!std::is_same_v<Scalar, Intermediate>)
-    Backend::reflect(ctx, identity<Parameter>(x.cols), View(grad_z), grad_x, View{});
-}
+  void backward(Context& ctx, Frame& frame, MatrixView<const Scalar> x,
+                MatrixView<const Intermediate> grad_s, MatrixView<Scalar> grad_x,
+                MatrixView<Parameter> grads) const {
+    InputProduct<Backend, Weight>::backward(ctx, frame, weight, h, x, grad_s, grad_x, grads);
+  }
+};
 
 }  // namespace detail
 ETHER_END_NAMESPACE

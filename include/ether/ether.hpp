@@ -15,7 +15,8 @@
 #include <ether/prepared_adapter.hpp>  // PreparedAdapter: normalised, in backend memory
 #include <ether/reflect.hpp>           // reflect_input, reflect_output
 #include <ether/weight.hpp>            // DenseWeight, MixedWeight, what a Weight of yours needs
-#include <ether/adapter_bank.hpp>      // AdapterBank, BankGradients: an adapter for each row of a batch
+#include <ether/adapter_bank.hpp>      // AdapterBank: an adapter for each row of a batch
+#include <ether/bank_gradients.hpp>    // BankGradients
 #include <ether/model_bank.hpp>        // ModelBank: the banks of a model, adapters by name
 #include <ether/ether_linear.hpp>      // EtherLinear: forward, backward, merge, unmerge
 #include <ether/backends/eigen.hpp>    // EigenBackend<float | double | bfloat16 | half>

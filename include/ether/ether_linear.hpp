@@ -7,33 +7,12 @@
 /// forward and backward transform activations, O(in + out) per token, and never write W;
 /// merge writes W' (paper, sections 3.2 to 3.4). x (tokens, in), y (tokens, out), W (out, in).
 
+#include <ether/bank_gradients.hpp>
 #include <ether/bank_product.hpp>
-#include <ether/input_product.hpp>
 #include <ether/inverse.hpp>
 #include <ether/reflect.hpp>
 
 ETHER_BEGIN_NAMESPACE
-
-/// What backward reads, and where dL/dx goes, by name; an empty view is left out.
-template <class Backend>
-struct BackwardArguments {
-  using Scalar = typename Backend::Scalar;
-  MatrixView<const Scalar> x;       ///< (tokens, in)
-  MatrixView<const Scalar> grad_y;  ///< (tokens, out): dL/dy
-  MatrixView<Scalar> grad_x;        ///< (tokens, in): dL/dx, overwritten; empty: not computed
-  /// (tokens, out): what forward kept for this x and adapter. Empty: computed again or, where that
-  /// is cheaper, W is used once more (backends/eigen/output_grad.hpp); of no use where the output
-  /// side is not adapted.
-  MatrixView<const typename Backend::Intermediate> s = {};
-};
-
-/// Gradients in backend memory, a row for each vector as Adapter::parameters gives them; 0 rows for
-/// a side that is not adapted.
-template <class Parameter>
-struct GradientViews {
-  MatrixView<Parameter> input;   ///< (vectors per block, in)
-  MatrixView<Parameter> output;  ///< (vectors per block, out)
-};
 
 template <class Backend, class Weight = DenseWeight<Backend>>
 class EtherLinear {
@@ -82,17 +61,7 @@ class EtherLinear {
   /// What forward would throw. Needs no try around it.
   Status check_forward(MatrixView<const Scalar> x, MatrixView<Scalar> y,
                        MatrixView<Intermediate> s = {}) const {
-    using namespace detail;
-    const char* const like_y = "(tokens of x, out_features)";
-    ETHER_RETURN_IF_ERROR(check_shape("x", x, x.rows, in_features(), "(tokens, in_features)"));
-    ETHER_RETURN_IF_ERROR(check_shape("y", y, x.rows, out_features(), like_y));
-    ETHER_RETURN_IF_ERROR(check_disjoint("x", x, "y", y));
-    ETHER_RETURN_IF_ERROR(check_beside_weight("y", y));
-    if (s.empty()) return {};
-    ETHER_RETURN_IF_ERROR(check_shape("s", s, x.rows, out_features(), like_y));
-    ETHER_RETURN_IF_ERROR(check_disjoint("x", x, "s", s));
-    ETHER_RETURN_IF_ERROR(check_disjoint("y", y, "s", s));
-    return check_beside_weight("s", s);
+    return check().forward(x, y, s);
   }
 
   /// y = x W'^T + b. Overwrites y. Throws shape_error.
@@ -155,43 +124,14 @@ class EtherLinear {
                   "ether: backward needs a Weight with multiply_transposed(ctx, grad_s, grad_z) "
                   "const, grad_z = grad_s W");
     check_backward(arguments, grads).require();
-    const auto& [x, grad_y, grad_x, kept_s] = arguments;
-    if (x.rows == 0) return;
-
-    const auto h_out = prepared_.reflection(Side::output);
-    const Product product = this->product();
-    const bool need_grad_z = !grad_x.empty() || grads.input.rows != 0;
-    Frame frame(ctx);
-    if (h_out.terms() == 0) {
-      const auto grad_s = detail::reflected<Backend>(ctx, frame, h_out, grad_y);
-      return product.backward(ctx, frame, x, grad_s, grad_x, grads.input);
-    }
-    if constexpr (detail::has<Probe::template output_grad_t, Weight>)
-      if (kept_s.empty() && product.has_one_h()) {
-        MatrixView<Intermediate> grad_z;
-        if (need_grad_z) grad_z = Product::grad_z_for(frame, x, grad_x);
-        if (weight_.output_grad(ctx, product.h(), x, h_out, grad_y, grad_z, grads.output)) {
-          if (need_grad_z) product.finish(ctx, x, View(grad_z), grad_x, grads.input);
-          return;
-        }
-      }
-    View s = kept_s;
-    if (s.empty()) {
-      const auto again = frame.template matrix<Intermediate>(x.rows, out_features());
-      product.forward(ctx, x, again);
-      s = again;
-    }
-    MatrixView<Intermediate> grad_s;
-    if (need_grad_z) grad_s = frame.template matrix<Intermediate>(x.rows, out_features());
-    Backend::reflect_grad(ctx, h_out, s, grad_y, grad_s, grads.output);
-    if (need_grad_z) product.backward(ctx, frame, x, View(grad_s), grad_x, grads.input);
+    backward(ctx, product(), prepared_.reflection(Side::output), arguments, grads);
   }
 
   /// y = x W'^T + b where each row has its own W': that of the adapter in slot ids[row] of the bank, or W where
   /// ids[row] is -1. ids: one for each row of x, in backend memory. A row's y depends on the ids of no other row,
-  /// and with -1 is what the layer without a bank computes, to the bit (on a GPU where cuBLAS uses the same product). s as above, (tokens, out); may be empty.
-  /// The layer has no adapter of its own. Throws shape_error, also for an id that is no slot, unless
-  /// ids are in device memory; parameter_error for a layer that has an adapter.
+  /// and with -1 is what the layer without a bank computes, to the bit (on a GPU where cuBLAS
+  /// uses the same product). s as above, (tokens, out); may be empty. The layer has no adapter of its own.
+  /// Throws shape_error, also for an id that is no slot, unless ids are in device memory; parameter_error for a layer that has an adapter.
   template <class Unit>
   void forward(Context& ctx, MatrixView<const Scalar> x, MatrixView<Scalar> y,
                const AdapterBank<Backend, Unit>& bank, const std::int32_t* ids,
@@ -200,10 +140,11 @@ class EtherLinear {
     if (y.empty()) return;
     if (Backend::host_memory && std::all_of(ids, ids + x.rows, [](auto id) { return id == -1; }))
       return forward(ctx, x, y, s);
-    const auto h_in = bank.rows(Side::input, ids), h_out = bank.rows(Side::output, ids);
-    if (s.empty()) return detail::multiply_each<Backend>(ctx, weight_, h_in, x, h_out, bias(), y);
-    detail::multiply_each<Backend>(ctx, weight_, h_in, x, identity<Parameter>(out_features()), {},
-                                   s);
+    const auto h_out = bank.rows(Side::output, ids);
+    const auto product = this->product(bank, ids);
+    if (s.empty())
+      return detail::multiply_each<Backend>(ctx, weight_, product.h, x, h_out, bias(), y);
+    product.forward(ctx, x, s);
     Backend::reflect(ctx, h_out, View(s), y, bias());
   }
 
@@ -232,14 +173,11 @@ class EtherLinear {
     static_assert(detail::has<Probe::template multiply_transposed_t, Weight>,
                   "ether: backward needs a Weight with multiply_transposed(ctx, grad_s, grad_z) "
                   "const, grad_z = grad_s W");
-    const auto& [x, grad_y, grad_x, kept_s] = arguments;
-    check_bank(bank, ids, x.rows).require();
-    check_backward(arguments, {}).require();
+    check_bank(bank, ids, arguments.x.rows).require();
+    check().backward(arguments).require();
     if (&grads.bank() != &bank)
       detail::fail<shape_error>("the gradients are another bank's; make them with this bank");
-    if (x.rows == 0) return;
-    detail::backward_each<Backend>(ctx, weight_, bank.rows(Side::input, ids),
-                                   bank.rows(Side::output, ids), x, grad_y, grad_x, kept_s, grads);
+    backward(ctx, product(bank, ids), bank.rows(Side::output, ids), arguments, grads.views());
   }
 
   /// merged = W' = H_out W H_in, (out, in), overwritten; may be the wrapped memory itself, which
@@ -275,22 +213,30 @@ class EtherLinear {
   using View = MatrixView<const Intermediate>;
   using Probe = detail::WeightProbe<Weight, Backend>;
   using Product = detail::InputProduct<Backend, Weight>;
-  static constexpr bool same_type = Product::same_type;
   static constexpr bool has_dense = detail::has<Probe::template dense_t, Weight>;
 
   Product product() const { return {weight_, prepared_}; }
+  template <class Unit>
+  auto product(const AdapterBank<Backend, Unit>& bank, const std::int32_t* ids) const {
+    using Rows = typename AdapterBank<Backend, Unit>::Rows;
+    return detail::BankProduct<Backend, Weight, Rows>{weight_, bank.rows(Side::input, ids)};
+  }
+  detail::LayerCheck<Backend, Weight> check() const { return {weight_}; }
   bool has_one_output() const {
     return prepared_.spans().size() == 1 && prepared_.passes(prepared_.spans()[0]) == 1;
   }
 
-  template <class T>
-  Status check_beside_weight([[maybe_unused]] const char* name,
-                             [[maybe_unused]] MatrixView<T> output) const {
-    if constexpr (detail::shows_dense<Weight, Backend>())
-      return detail::check_disjoint("the weight", MatrixView<const Scalar>(weight_.dense()), name,
-                                    output);
-    else
-      return {};
+  Status check_backward(const BackwardArguments<Backend>& arguments,
+                        const GradientViews<Parameter>& grads) const {
+    using Check = detail::LayerCheck<Backend, Weight>;
+    if (!prepared_.in_own_order())
+      return detail::found<parameter_error>(
+          "backward needs one adapter, for all rows of the weight in its own order; train with a "
+          "layer for each adapter");
+    ETHER_RETURN_IF_ERROR(check().backward(arguments));
+    ETHER_RETURN_IF_ERROR(
+        Check::gradients("input", grads.input, prepared_.reflection(Side::input)));
+    return Check::gradients("output", grads.output, prepared_.reflection(Side::output));
   }
 
   template <class Unit>
@@ -307,36 +253,41 @@ class EtherLinear {
     return bank.check_ids(ids, rows);
   }
 
-  Status check_backward(const BackwardArguments<Backend>& a,
-                        const GradientViews<Parameter>& grads) const {
-    using namespace detail;
-    const char* const like_x = "(tokens of x, in_features)";
-    const char* const like_y = "(tokens of x, out_features)";
-    if (!prepared_.in_own_order())
-      return found<parameter_error>(
-          "backward needs one adapter, for all rows of the weight in its own order; train with a "
-          "layer for each adapter");
-    ETHER_RETURN_IF_ERROR(check_shape("x", a.x, a.x.rows, in_features(), "(tokens, in_features)"));
-    if (!a.s.empty())
-      ETHER_RETURN_IF_ERROR(check_shape("s", a.s, a.x.rows, out_features(), like_y));
-    ETHER_RETURN_IF_ERROR(check_shape("grad_y", a.grad_y, a.x.rows, out_features(), like_y));
-    if (a.grad_x.rows != 0 || a.grad_x.data != nullptr) {
-      ETHER_RETURN_IF_ERROR(check_shape("grad_x", a.grad_x, a.x.rows, in_features(), like_x));
-      ETHER_RETURN_IF_ERROR(check_disjoint("x", a.x, "grad_x", a.grad_x));
-      ETHER_RETURN_IF_ERROR(check_disjoint("grad_y", a.grad_y, "grad_x", a.grad_x));
-      ETHER_RETURN_IF_ERROR(check_disjoint("s", a.s, "grad_x", a.grad_x));
-      ETHER_RETURN_IF_ERROR(check_beside_weight("grad_x", a.grad_x));
+  /// `product` is the layer up to its output transform h_out.
+  template <class AnyProduct, class HOut>
+  void backward(Context& ctx, const AnyProduct& product, const HOut& h_out,
+                const BackwardArguments<Backend>& arguments,
+                const GradientViews<Parameter>& grads) const {
+    const auto& [x, grad_y, grad_x, kept_s] = arguments;
+    if (x.rows == 0) return;
+    const bool need_grad_z = !grad_x.empty() || grads.input.rows != 0;
+    Frame frame(ctx);
+    if (h_out.terms() == 0) {
+      if (!need_grad_z) return;
+      const auto grad_s =
+          detail::reflected<Backend>(ctx, frame, identity<Parameter>(out_features()), grad_y);
+      return product.backward(ctx, frame, x, grad_s, grad_x, grads.input);
     }
-    ETHER_RETURN_IF_ERROR(check_grads("input", grads.input, prepared_.reflection(Side::input)));
-    return check_grads("output", grads.output, prepared_.reflection(Side::output));
-  }
-
-  static Status check_grads(const char* side, MatrixView<Parameter> grads,
-                            const Reflection<Parameter>& h) {
-    if (grads.rows == h.terms() && (h.terms() == 0 || grads.cols == h.width())) return {};
-    return detail::found<shape_error>(
-        "the ", side, " gradients are (", grads.rows, ", ", grads.cols, ") but the adapter's are (",
-        h.terms(), ", ", h.terms() == 0 ? 0 : h.width(), "), (vectors per block, width)");
+    if constexpr (std::is_same_v<AnyProduct, Product> &&
+                  detail::has<Probe::template output_grad_t, Weight>)
+      if (kept_s.empty() && product.has_one_h()) {
+        MatrixView<Intermediate> grad_z;
+        if (need_grad_z) grad_z = Product::grad_z_for(frame, x, grad_x);
+        if (weight_.output_grad(ctx, product.h(), x, h_out, grad_y, grad_z, grads.output)) {
+          if (need_grad_z) Product::finish(ctx, product.h(), x, View(grad_z), grad_x, grads.input);
+          return;
+        }
+      }
+    View s = kept_s;
+    if (s.empty()) {
+      const auto again = frame.template matrix<Intermediate>(x.rows, out_features());
+      product.forward(ctx, x, again);
+      s = again;
+    }
+    MatrixView<Intermediate> grad_s;
+    if (need_grad_z) grad_s = frame.template matrix<Intermediate>(x.rows, out_features());
+    Backend::reflect_grad(ctx, h_out, s, grad_y, grad_s, grads.output);
+    if (need_grad_z) product.backward(ctx, frame, x, View(grad_s), grad_x, grads.input);
   }
 
   /// The bias as an addend of every row; no rows where there is none.

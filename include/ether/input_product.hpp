@@ -53,9 +53,7 @@ struct InputProduct {
   void backward(Context& ctx, Frame& frame, MatrixView<const Scalar> x, View grad_s,
                 MatrixView<Scalar> grad_x, MatrixView<Parameter> grads) const {
     if (has_one_h()) {
-      const auto grad_z = grad_z_for(frame, x, grad_x);
-      weight.multiply_transposed(ctx, grad_s, grad_z);
-      finish(ctx, x, View(grad_z), grad_x, grads);
+      backward(ctx, frame, weight, h(), x, grad_s, grad_x, grads);
     } else if constexpr (has_slices) {
       const auto sum = grad_z_for(frame, x, grad_x);
       const auto grad_z = frame.template matrix<Intermediate>(x.rows, x.cols);
@@ -71,13 +69,24 @@ struct InputProduct {
     }
   }
 
-  /// The last step of backward: from grad_z, the gradients of h() and grad_x.
-  void finish(Context& ctx, MatrixView<const Scalar> x, View grad_z, MatrixView<Scalar> grad_x,
-              MatrixView<Parameter> grads) const {
-    if (h().terms() != 0)
-      Backend::reflect_grad(ctx, h(), x, grad_z, grad_x, grads);
+  /// The same where all rows see h_in, a Reflection, or each its own of RowReflections.
+  template <class HIn>
+  static void backward(Context& ctx, Frame& frame, const Weight& weight, const HIn& h_in,
+                       MatrixView<const Scalar> x, View grad_s, MatrixView<Scalar> grad_x,
+                       MatrixView<Parameter> grads) {
+    const auto grad_z = grad_z_for(frame, x, grad_x);
+    weight.multiply_transposed(ctx, grad_s, grad_z);
+    finish(ctx, h_in, x, View(grad_z), grad_x, grads);
+  }
+
+  /// Its last step: from grad_z, the gradients of h_in and grad_x.
+  template <class HIn>
+  static void finish(Context& ctx, const HIn& h_in, MatrixView<const Scalar> x, View grad_z,
+                     MatrixView<Scalar> grad_x, MatrixView<Parameter> grads) {
+    if (h_in.terms() != 0)
+      Backend::reflect_grad(ctx, h_in, x, grad_z, grad_x, grads);
     else if (!same_type && !grad_x.empty())
-      Backend::reflect(ctx, h(), grad_z, grad_x, View{});
+      Backend::reflect(ctx, identity<Parameter>(x.cols), grad_z, grad_x, View{});
   }
 
   /// Workspace for grad_z = grad_s W, or grad_x where that can hold it.

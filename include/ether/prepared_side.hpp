@@ -76,20 +76,17 @@ class PreparedSide {
   /// Vector `w` of term k, block b.
   void stage_block(const Parameter* w, Index k, Index b) {
     const Index size = width_ / blocks_, first = b * size;
-    const double norm = length(w + first, size);
     Parameter* const unit = unit_.data() + k * passes() * width_;
     Parameter* const inverse = inverse_length_.data() + k * factors_;
-    const auto unit_of = [norm](Parameter value) {
-      return static_cast<Parameter>(static_cast<double>(value) / norm);
-    };
     if (reordered_.place.empty()) {
-      for (Index i = first; i < first + size; ++i) unit[i] = unit_of(w[i]);
-      inverse[b] = static_cast<Parameter>(1 / norm);
+      inverse[b] = static_cast<Parameter>(1 / normalize(w + first, size, unit + first));
       return;
     }
+    const double norm = length(w + first, size);
     for (Index i = first; i < first + size; ++i) {
       const Index to = reordered_.place[static_cast<std::size_t>(i)];
-      unit[to] = unit_of(w[i]);  // what lies between stays 0
+      // What lies between stays 0.
+      unit[to] = static_cast<Parameter>(static_cast<double>(w[i]) / norm);
       inverse[to / reordered_.block_size] = static_cast<Parameter>(1 / norm);
     }
   }

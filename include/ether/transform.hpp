@@ -40,6 +40,10 @@ ETHER_INLINE constexpr bool has_side(Sides sides, Side side) {
 ETHER_INLINE constexpr Index term_count(Variant variant) {
   return variant == Variant::ether ? 1 : 2;
 }
+/// Vectors per block of a side: 0 where it is not adapted.
+ETHER_INLINE constexpr Index term_count(const AdapterConfig& config, Side side) {
+  return has_side(config.sides, side) ? term_count(config.variant) : 0;
+}
 ETHER_INLINE constexpr Index block_count(const AdapterConfig& config, Side side) {
   return side == Side::input ? config.input_blocks : config.output_blocks;
 }

@@ -37,10 +37,10 @@ struct is_owner<T, std::void_t<typename T::PlainObject>>
     : std::is_same<typename T::PlainObject, T> {};
 
 /// `view` itself where it can hold an Intermediate, else workspace of its shape.
-template <class Backend>
-MatrixView<typename Backend::Intermediate> as_intermediate(
-    typename Backend::Context::Frame& frame, MatrixView<typename Backend::Scalar> view) {
-  if constexpr (std::is_same_v<typename Backend::Scalar, typename Backend::Intermediate>)
+template <class Backend, class T>
+MatrixView<typename Backend::Intermediate> as_intermediate(typename Backend::Context::Frame& frame,
+                                                           MatrixView<T> view) {
+  if constexpr (std::is_same_v<T, typename Backend::Intermediate>)
     return view;
   else
     return frame.template matrix<typename Backend::Intermediate>(view.rows, view.cols);
@@ -66,11 +66,7 @@ void multiply_composed(typename Backend::Context& ctx, const Weight& weight, con
                        MatrixView<const typename Backend::Scalar> bias, MatrixView<T> y) {
   using Intermediate = typename Backend::Intermediate;
   typename Backend::Context::Frame frame(ctx);
-  MatrixView<Intermediate> s;
-  if constexpr (std::is_same_v<T, Intermediate>)
-    s = y;
-  else
-    s = frame.template matrix<Intermediate>(y.rows, y.cols);
+  const auto s = as_intermediate<Backend>(frame, y);
   weight.multiply(ctx, reflected<Backend>(ctx, frame, h_in, x), s);
   if (h_out.terms() != 0 || bias.rows != 0 || !std::is_same_v<T, Intermediate>)
     Backend::reflect(ctx, h_out, MatrixView<const Intermediate>(s), y,

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
 #include <list>
 #include <memory>
 #include <vector>
@@ -38,7 +40,10 @@ struct PlainBackend {
         : rows_(rows), cols_(cols), stride_((cols / 7 + 1) * 7) {
       const auto size = static_cast<std::size_t>((rows + 1) * stride_);
       values_ = std::make_unique<U[]>(size);
-      std::fill_n(values_.get(), size, static_cast<U>(NAN));
+      if constexpr (std::numeric_limits<U>::has_quiet_NaN)
+        std::fill_n(values_.get(), size, std::numeric_limits<U>::quiet_NaN());
+      else
+        std::memset(static_cast<void*>(values_.get()), 0xa5, size * sizeof(U));
     }
     View<U> view() const { return {values_.get(), rows_, cols_, stride_}; }
 
@@ -108,6 +113,29 @@ struct PlainBackend {
     }
   }
 
+  /// Rows of H of their own: one after the other.
+  using Rows = ether::RowReflections<Parameter>;
+  template <class A, class B, class C>
+  static void reflect(Context& ctx, const Rows& rows, View<const A> in, View<B> out,
+                      View<const C> add) {
+    for (Index r = 0; r < in.rows; ++r) {
+      const Slot slot(rows, r);
+      reflect(ctx, slot.h, in.middle_rows(r, 1), out.middle_rows(r, 1),
+              add.rows == 0 ? add : add.middle_rows(r, 1));
+    }
+  }
+  template <class A, class B, class C>
+  static void reflect_grad(Context& ctx, const Rows& rows, View<const A> t, View<const B> r,
+                           View<C> out, View<Parameter> grads) {
+    for (Index row = 0; row < t.rows; ++row) {
+      const Slot slot(rows, row);
+      const Index first = rows.most_terms * std::max<Index>(rows.ids[row], 0);
+      reflect_grad(ctx, slot.h, t.middle_rows(row, 1), r.middle_rows(row, 1),
+                   out.empty() ? out : out.middle_rows(row, 1),
+                   grads.middle_rows(first, slot.h.terms()));
+    }
+  }
+
   template <class A, class B>
   static void transform(Context& ctx, const H& h_in, const H& h_out, View<const A> in,
                         View<B> out) {
@@ -147,6 +175,25 @@ struct PlainBackend {
   }
 
  private:
+  /// The H of one row as a Reflection.
+  struct Slot {
+    std::vector<Parameter> coefficients, ones;
+    H h;
+
+    Slot(const Rows& rows, Index r) {
+      const auto row = rows.row(r);
+      for (Index k = 0; k < row.terms(); ++k)
+        coefficients.insert(coefficients.end(), static_cast<std::size_t>(row.blocks),
+                            row.coefficient(k, 0));
+      ones.assign(coefficients.size(), Parameter(1));
+      h.unit = row.unit;
+      h.coefficient = {coefficients.data(), row.terms(), row.blocks};
+      h.inverse_length = {ones.data(), row.terms(), row.blocks};
+      h.blocks = row.blocks;
+      h.block_size = row.block_size;
+    }
+  };
+
   template <class S>
   static void project(const H& h, Index k, Index b, View<S> sum, View<Parameter> grads) {
     double dot = 0;

@@ -98,24 +98,22 @@ class Placed {
   std::vector<T> before_;
 };
 
-/// H with unit vectors and coefficients that differ from block to block, or `adapters` such H. The
-/// oracle is of the values as W holds them.
+/// H with unit vectors and coefficients that differ from block to block. The oracle is of the values as W holds them.
 template <class W>
 struct TestReflection {
-  Index terms, blocks, size, adapters;
+  Index terms, blocks, size;
   Placed<W> unit, coefficient, inverse_length;
   Matrix units, coefficients, inverse_lengths;  // the same in double
   Index first = 0, step = 0, period = 1;
 
   TestReflection(Index terms_, Index blocks_, Index size_, std::uint64_t seed,
-                 const Place& place = vectors, Index adapters_ = 1)
+                 const Place& place = vectors)
       : terms(terms_),
         blocks(blocks_),
         size(size_),
-        adapters(adapters_),
-        unit(unit_vectors(terms * adapters, blocks, size, seed), place),
-        coefficient(random_matrix<W>(terms * adapters, blocks, seed + 1), place),
-        inverse_length(random_matrix<W>(terms * adapters, blocks, seed + 2), place),
+        unit(unit_vectors(terms, blocks, size, seed), place),
+        coefficient(random_matrix<W>(terms, blocks, seed + 1), place),
+        inverse_length(random_matrix<W>(terms, blocks, seed + 2), place),
         units(unit.values()),
         coefficients(coefficient.values()),
         inverse_lengths(inverse_length.values()) {}
@@ -125,37 +123,27 @@ struct TestReflection {
 
   Reflection<W> view() const {
     Reflection<W> h;
-    h.unit = unit.read().middle_rows(0, terms);
-    h.coefficient = coefficient.read().middle_rows(0, terms);
-    h.inverse_length = inverse_length.read().middle_rows(0, terms);
+    h.unit = unit.read();
+    h.coefficient = coefficient.read();
+    h.inverse_length = inverse_length.read();
     h.blocks = blocks;
     h.block_size = size;
     h.first = first, h.step = step, h.period = period;
     return h;
   }
-  ether::detail::cuda::RowAdapters several(const std::int32_t* ids) const {
-    return {ids, terms * unit.view().stride, terms * coefficient.view().stride};
-  }
+  Eigen::RowVectorXd unit_of(Index k, Index b) const { return units.block(k, b * size, 1, size); }
+  double coefficient_of(Index k, Index b) const { return coefficients(k, b); }
 
-  Eigen::RowVectorXd unit_of(Index k, Index b, Index adapter = 0) const {
-    return units.block(adapter * terms + k, b * size, 1, size);
-  }
-  double coefficient_of(Index k, Index b, Index adapter = 0) const {
-    return coefficients(adapter * terms + k, b);
-  }
-
-  /// in H, row by row. ids empty: adapter 0 for all rows.
-  Matrix rows(const Matrix& in, const std::vector<std::int32_t>& ids = {}) const {
+  /// in H, row by row.
+  Matrix rows(const Matrix& in) const {
     Matrix out = in;
-    for (Index r = 0; r < in.rows(); ++r) {
-      const Index adapter = ids.empty() ? 0 : ids[static_cast<std::size_t>(r)];
-      for (Index c = 0; c < blocks && adapter >= 0; ++c)
+    for (Index r = 0; r < in.rows(); ++r)
+      for (Index c = 0; c < blocks; ++c)
         for (Index k = 0; k < terms; ++k) {
-          const Eigen::RowVectorXd w = unit_of(k, block(r, c), adapter);
+          const Eigen::RowVectorXd w = unit_of(k, block(r, c));
           const double dot = in.row(r).segment(c * size, size).dot(w);
-          out.row(r).segment(c * size, size) += coefficient_of(k, block(r, c), adapter) * dot * w;
+          out.row(r).segment(c * size, size) += coefficient_of(k, block(r, c)) * dot * w;
         }
-    }
     return out;
   }
   /// H in, diagonal layout.

@@ -50,7 +50,7 @@ template <class T>
 Matrix rows(Index count, Index terms, Index size, const Place& place) {
   const TestReflection<Wide<T>> h(terms, 1, size, 1, place);
   const Placed<T> in(random_matrix<T>(count, size, 2), place), out(count, size, place);
-  cuda::reflect_rows<T, T>(device(1), h.view(), in.read(), out.view(), {}, {}, {});
+  cuda::reflect_rows<T, T>(device(1), h.view(), in.read(), out.view(), {}, {});
   return out.values();
 }
 

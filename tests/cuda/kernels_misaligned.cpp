@@ -54,7 +54,7 @@ TEST_CASE("reflect_rows_kernel at odd addresses") {
     const cuda::ColumnShare<float> share{1, rows, ones, ones, m.d.view(odd == 4)};
     cuda::launch<cuda::reflect_rows_kernel<float, float, 1, cuda::RowShape<16, 4>>>(
         device(), dim3(1), 128, 0, h.view(odd == 0), m.a.view(odd == 1), m.b.view(odd == 2),
-        m.c.view(odd == 3), share, cuda::RowAdapters{}, Index{1});
+        m.c.view(odd == 3), share, Index{1});
   });
 }
 
@@ -118,7 +118,7 @@ TEST_CASE("rows one element further apart than vectors allow") {
   CHECK_THAT(emulator::error_of([&] {
                cuda::launch<cuda::reflect_rows_kernel<float, float, 1, cuda::RowShape<16, 4>>>(
                    device(), dim3(1), 128, 0, h.view(false), x.view(), m.b.view(false),
-                   MatrixView<float>{}, cuda::ColumnShare<float>{}, cuda::RowAdapters{}, Index{1});
+                   MatrixView<float>{}, cuda::ColumnShare<float>{}, Index{1});
              }),
              ContainsSubstring("misaligned access"));
 }

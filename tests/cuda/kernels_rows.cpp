@@ -42,7 +42,7 @@ TEST_CASE("rows of which a single operand lies at an odd address") {
         coefficient(random_matrix<float>(1, 1, 6));
     ether::detail::cuda::reflect_rows<float, float>(
         device(), h.view(), in.read(), out.view(), add.read(),
-        {1, 3, unit.read(), coefficient.read(), sums.read()}, {});
+        {1, 3, unit.read(), coefficient.read(), sums.read()});
     const Matrix share = coefficient.values()(0, 0) * unit.values().transpose() * sums.values();
     CHECK(wrong<float>(out.values(), h.rows(in.values()) + add.values() + share, h.roundings() + 4,
                        h.norm() * in.values().norm() + add.values().norm() + share.norm()) == "");
@@ -84,7 +84,7 @@ TEST_CASE("groups of threads that take several rows each") {
       RowsCase c{s.rows, s.blocks, s.size, 2, place, place, Add::matrix};
       c.processors = 1;
       check_rows<float, float>(c);
-      c.terms = 1, c.adapters = 4, c.in_place = true;
+      c.terms = 1, c.in_place = true;
       check_rows<float, float>(c);
     }
 }
@@ -102,49 +102,13 @@ TEST_CASE("rows with a share of sums down columns") {
         }
 }
 
-TEST_CASE("rows that choose among adapters") {
-  for (const Place& place : {vectors, odd_pointer})
-    for (Index terms : {1, 2})
-      for (Index adapters : {1, 3})
-        for (const Index size : {16, 516})
-          for (Add add : {Add::nothing, Add::bias}) {
-            RowsCase c{13, 2, size, terms, place, place, add, add == Add::bias};
-            c.adapters = adapters;
-            check_rows<float, float>(c);
-            c.share = 2, c.add = Add::nothing;
-            check_rows<double, double>(c);
-          }
-}
-
-TEST_CASE("adapters at a distance that does not suit vectors") {
-  const TestReflection<float> h(1, 2, 16, 1, odd_stride, 3);  // one term: only its step is odd
-  const std::vector<std::int32_t> ids{2, 1, -1, 0, 1};
-  const emulator::Array<std::int32_t> device_ids(ids);
-  const Placed<float> x(random_matrix<float>(5, 32, 2)), y(5, 32);
-  ether::detail::cuda::reflect_rows<float, float>(device(), h.view(), x.read(), y.view(), {}, {},
-                                                  h.several(device_ids.data()));
-  CHECK(wrong<float>(y.values(), h.rows(x.values(), ids), h.roundings(),
-                     h.norm() * x.values().norm()) == "");
-}
-
-TEST_CASE("the values of a row without adapter stay as they are, whatever they are") {
-  const TestReflection<float> h(2, 1, 8, 1);
-  const emulator::Array<std::int32_t> ids({-1, -1});
-  MatrixOf<float> values = random_matrix<float>(2, 8, 2);
-  values(0, 0) = -0.f, values(0, 1) = INFINITY, values(1, 2) = 1e-44f, values(1, 7) = NAN;
-  const Placed<float> x(values), y(2, 8);
-  ether::detail::cuda::reflect_rows<float, float>(device(), h.view(), x.read(), y.view(), {}, {},
-                                                  h.several(ids.data()));
-  CHECK(bit_difference<float>(y.read(), x.read()) == "");
-}
-
 TEST_CASE("the bits of reflected rows do not depend on the number of processors") {
   const TestReflection<float> h(2, 2, 516, 1);
   const Placed<float> x(random_matrix<float>(90, h.width(), 2)), one(90, h.width()),
       many(90, h.width());
   const auto run = [&](int processors, const Placed<float>& y) {
     ether::detail::cuda::reflect_rows<float, float>(device(processors), h.view(), x.read(),
-                                                    y.view(), {}, {}, {});
+                                                    y.view(), {}, {});
   };
   run(1, one);
   run(132, many);

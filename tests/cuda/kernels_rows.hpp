@@ -18,7 +18,6 @@ struct RowsCase {
   bool row_chunk = false;
   Index first_row = 0;  // of the weight that row_chunk cuts
   int share = 0;        // terms of a ColumnShare, whose blocks are 3 rows high
-  Index adapters = 0;   // how many there are for the rows to choose from; 0: no ids
   int processors = 2;
 };
 
@@ -27,7 +26,7 @@ inline std::string describe(const RowsCase& c) {
   s << "(" << c.rows << ", " << c.blocks << " * " << c.size << "), " << c.terms << " terms, from "
     << c.in.name << " to " << c.out.name << ", add " << static_cast<int>(c.add)
     << (c.in_place ? ", in place" : "") << (c.row_chunk ? ", row_chunk" : "") << ", share "
-    << c.share << ", adapters " << c.adapters << ", processors " << c.processors;
+    << c.share << ", processors " << c.processors;
   return s.str();
 }
 
@@ -35,7 +34,7 @@ template <class A, class B>
 void check_rows(const RowsCase& c) {
   using W = Wide<B>;
   INFO(describe(c));
-  TestReflection<W> h(c.terms, c.blocks, c.size, 1, c.in, std::max<Index>(c.adapters, 1));
+  TestReflection<W> h(c.terms, c.blocks, c.size, 1, c.in);
   const Index width = h.width();
   if (c.row_chunk) {
     h.first = c.first_row * c.blocks;
@@ -75,16 +74,9 @@ void check_rows(const RowsCase& c) {
       magnitude += part.norm();
     }
 
-  std::vector<std::int32_t> ids;
-  for (Index r = 0; r < c.rows && c.adapters != 0; ++r)
-    ids.push_back(static_cast<std::int32_t>((r * 5 + 2) % (c.adapters + 1)) - 1);
-  const emulator::Array<std::int32_t> device_ids(ids);
-
-  const MatrixOf<A> before = in.host();
-  const Matrix x = to_double(before), expected = h.rows(x, ids) + more;
-  ether::detail::cuda::reflect_rows<A, B>(
-      device(c.processors), h.view(), in.read(), out, add, share,
-      c.adapters != 0 ? h.several(device_ids.data()) : ether::detail::cuda::RowAdapters{});
+  const Matrix x = in.values(), expected = h.rows(x) + more;
+  ether::detail::cuda::reflect_rows<A, B>(device(c.processors), h.view(), in.read(), out, add,
+                                          share);
 
   magnitude += h.norm() * x.norm();
   CHECK(wrong<B>(to_double(out), expected, h.roundings() + 6, magnitude) == "");
@@ -94,11 +86,6 @@ void check_rows(const RowsCase& c) {
   if (!c.in_place) CHECK(in.untouched());
   CHECK(h.unit.untouched());
   CHECK(sums.untouched());
-  if constexpr (std::is_same_v<A, B>)
-    for (Index r = 0; r < c.rows && c.adapters != 0; ++r)
-      if (ids[static_cast<std::size_t>(r)] < 0 && c.add == Add::nothing && c.share == 0)
-        CHECK(bit_difference<A>(MatrixView<const A>(out).middle_rows(r, 1),
-                                MatrixView<const A>(before).middle_rows(r, 1)) == "");
 }
 
 /// Whether threads of several warps met, as they do only in groups of 256 lanes.

@@ -27,19 +27,11 @@ struct ColumnShare {
   MatrixView<const W> sums;         ///< block by block
 };
 
-/// Which of several adapters transforms a row: number ids[row] of those that lie `unit_step` and
-/// `coefficient_step` elements apart; below 0: none.
-struct RowAdapters {
-  const std::int32_t* ids = nullptr;  ///< in device memory; null: one adapter for all rows
-  Index unit_step = 0, coefficient_step = 0;
-};
-
 /// out (rows, width) = in H + add + share. add: 0 rows for nothing, stride 0 for a bias. In place
 /// allowed; add may be out where in is not.
 template <class A, class B>
 void reflect_rows(const Launch& where, const Reflection<Wide<B>>& h, MatrixView<const A> in,
-                  MatrixView<B> out, MatrixView<const B> add, const ColumnShare<Wide<B>>& share,
-                  const RowAdapters& adapters);
+                  MatrixView<B> out, MatrixView<const B> add, const ColumnShare<Wide<B>>& share);
 
 /// out (rows, width) = in H + add, each row with its own H. `biased`: in has the addend already,
 /// out = (in - add) H + add, so that a row without adapter stays as it is. In place allowed. U: Wide<B>, or a

@@ -31,7 +31,7 @@ struct Operations {
   static void reflect(Context& ctx, const H& h, View<const A> in, View<B> out, View<const C> add) {
     View<const B> addend;
     if constexpr (std::is_same_v<B, C>) addend = add;
-    reflect_rows<A, B>(ctx.launch(), h, in, out, addend, {}, {});
+    reflect_rows<A, B>(ctx.launch(), h, in, out, addend, {});
   }
 
   /// Each row with its own H.
@@ -40,7 +40,6 @@ struct Operations {
                       View<const C> add) {
     View<const B> addend;
     if constexpr (std::is_same_v<B, C>) addend = add;
-    if (addend.rows == 1) addend = {addend.data, in.rows, in.cols, 0};
     if (h.terms() == 0) return reflect(ctx, identity<W>(in.cols), in, out, addend);
     reflect_each<A, B, U>(ctx.launch(), h, in, out, addend, /*biased=*/false);
   }
@@ -49,7 +48,7 @@ struct Operations {
   template <class U>
   static void reflect_behind_bias(Context& ctx, const RowReflections<W, U>& h, View<T> y,
                                   View<const T> bias) {
-    const View<const T> add{bias.data, bias.rows == 0 ? 0 : y.rows, y.cols, 0};
+    const View<const T> add{bias.data, bias.rows, y.cols, 0};
     reflect_each<T, T, U>(ctx.launch(), h, View<const T>(y), y, add, /*biased=*/bias.rows != 0);
   }
 
@@ -149,7 +148,7 @@ struct Operations {
         if (rows.terms() != 0) reflect(ctx, rows, View<const W>(sums), sums, View<const W>{});
         const ColumnShare<W> share{static_cast<int>(h.terms()), size, h.unit, h.coefficient, sums};
         reflect_rows<A, B>(ctx.launch(), rows, panel, out.block(b * size, c, count * size, width),
-                           {}, share, {});
+                           {}, share);
       }
   }
 };

@@ -11,7 +11,7 @@ ETHER_BEGIN_INTERFACE
 namespace cuda_kernels {
 
 inline constexpr int each_threads = 128;
-/// The widest block of H, in threads' vectors, that a warp takes by itself.
+/// The longest block of H that a warp takes by itself, in vectors for each of its threads.
 inline constexpr int each_warp_steps = 4;
 
 /// How row `row` is transformed; the identity where its id names no slot, which `bad_id` then says.
@@ -23,13 +23,22 @@ ETHER_DEVICE SlotShape<W> shape_of(const RowReflections<W, U>& h, Index row) {
   return {};
 }
 
-/// Groups of `lanes` threads share a block of H, `vector` elements at a time.
-template <int lanes_, int vector_>
-struct EachShape {
-  static constexpr int lanes = lanes_, vector = vector_;
-  static constexpr int groups = each_threads / lanes;
-  static constexpr int step = lanes * vector;
-};
+/// Calls f with the RowShape for blocks of H of `size`: a warp for short ones, all threads for long ones;
+/// `vector` elements at a time where they fit.
+template <int vector, class F>
+ETHER_DEVICE void with_shape(int size, const F& f) {
+  const auto choose = [&](auto elements) {
+    constexpr int count = decltype(elements)::value;
+    if (size <= each_warp_steps * warp * count)
+      f(RowShape<warp, count>{});
+    else
+      f(RowShape<each_threads, count>{});
+  };
+  if (size % vector == 0)
+    choose(std::integral_constant<int, vector>{});
+  else
+    choose(std::integral_constant<int, 1>{});
+}
 
 /// What is added to a row, if anything.
 template <class T>
@@ -102,16 +111,10 @@ __global__ void __launch_bounds__(each_threads, 4)
     copy_row<vector, W>(h.unit.cols, from, to, add_row, biased, part, parts);
   } else {
     const U* const unit = h.unit.data + h.ids[row] * h.most_terms * h.unit.stride;
-    const auto run = [&](auto shaped) {
+    with_shape<vector>(shape.block_size, [&](auto shaped) {
       reflect_blocks<decltype(shaped)>(shape, h.unit.cols, unit, h.unit.stride, from, to, add_row,
                                        biased, part, parts, scratch);
-    };
-    if (shape.block_size % vector != 0)
-      shape.block_size <= each_warp_steps* warp ? run(EachShape<warp, 1>{})
-                                                : run(EachShape<each_threads, 1>{});
-    else
-      shape.block_size <= each_warp_steps* warp* vector ? run(EachShape<warp, vector>{})
-                                                        : run(EachShape<each_threads, vector>{});
+    });
   }
   let_next_kernel_start();
 }
@@ -228,17 +231,10 @@ __global__ void __launch_bounds__(each_threads, 3)
   const SlotShape<W> shape = shape_of(h, row);
   bool is_first = shape.terms != 0;
   for (Index before = 0; before < row && is_first; ++before) is_first = h.ids[before] != h.ids[row];
-  if (is_first) {
-    const auto run = [&](auto shaped) {
+  if (is_first)
+    with_shape<vector>(shape.block_size, [&](auto shaped) {
       grad_blocks<decltype(shaped), T>(h, shape, row, t, r, sums, grads, part, parts, scratch);
-    };
-    if (shape.block_size % vector != 0)
-      shape.block_size <= each_warp_steps* warp ? run(EachShape<warp, 1>{})
-                                                : run(EachShape<each_threads, 1>{});
-    else
-      shape.block_size <= each_warp_steps* warp* vector ? run(EachShape<warp, vector>{})
-                                                        : run(EachShape<each_threads, vector>{});
-  }
+    });
   let_next_kernel_start();
 }
 

@@ -68,8 +68,7 @@ ETHER_DEVICE void multiply_sum(W& sum, const W (&value)[vector], const T* from) 
 template <class A, class B, int terms, class Shape>
 __global__ void __launch_bounds__(Shape::threads, 768 / Shape::threads)
     reflect_rows_kernel(Reflection<Wide<B>> h, MatrixView<const A> in, MatrixView<B> out,
-                        MatrixView<const B> add, ColumnShare<Wide<B>> share, RowAdapters adapters,
-                        Index rows_each) {
+                        MatrixView<const B> add, ColumnShare<Wide<B>> share, Index rows_each) {
   using W = Wide<B>;
   constexpr int vector = Shape::vector, sums = terms > 0 ? terms : 1;
   constexpr int scratch_size = group_sum_scratch<Shape::lanes, sums>;
@@ -84,14 +83,12 @@ __global__ void __launch_bounds__(Shape::threads, 768 / Shape::threads)
   for (Index step = 0; step < rows_each; ++step) {
     const Index row = first_row + step;
     const bool live = row < in.rows;
-    const Index slot = live && adapters.ids != nullptr ? adapters.ids[row] : 0;
-    const bool reflects = live && slot >= 0;
-    const Index block = reflects ? block_of(h, row, chunk) : 0;
+    const Index block = live ? block_of(h, row, chunk) : 0;
     const A* const from = in.data + row * in.stride + chunk * h.block_size;
-    const W* const unit = h.unit.data + slot * adapters.unit_step + block * h.block_size;
+    const W* const unit = h.unit.data + block * h.block_size;
 
     W dot[sums] = {}, x[vector];
-    if (reflects) {
+    if (live) {
       ETHER_UNROLL_BY(2)
       for (int i = begin; i < size; i += Shape::step) {
         load(from + i, x);
@@ -103,20 +100,14 @@ __global__ void __launch_bounds__(Shape::threads, 768 / Shape::threads)
     if (!live) continue;
 
     ETHER_UNROLL
-    for (int k = 0; k < terms; ++k)
-      dot[k] *= reflects
-                    ? h.coefficient
-                          .data[slot * adapters.coefficient_step + k * h.coefficient.stride + block]
-                    : W(0);
+    for (int k = 0; k < terms; ++k) dot[k] *= h.coefficient.data[k * h.coefficient.stride + block];
     const ShareOfRow<W> share_of_row(share, row);
     ETHER_UNROLL_BY(2)
     for (int i = begin; i < size; i += Shape::step) {
       const Index column = chunk * h.block_size + i;
       load(from + i, x);
-      if (reflects) {
-        ETHER_UNROLL
-        for (int k = 0; k < terms; ++k) multiply_add(x, dot[k], unit + k * h.unit.stride + i);
-      }
+      ETHER_UNROLL
+      for (int k = 0; k < terms; ++k) multiply_add(x, dot[k], unit + k * h.unit.stride + i);
       if (add.rows != 0) multiply_add(x, W(1), add.data + row * add.stride + column);
       ETHER_UNROLL
       for (int k = 0; k < 2; ++k)
@@ -137,27 +128,25 @@ inline Index rows_for_a_group(const Launch& where, Index rows, Index blocks, int
 template <class A, class B, int terms, class Shape>
 void launch_reflect_rows(const Launch& where, const Reflection<Wide<B>>& h, MatrixView<const A> in,
                          MatrixView<B> out, MatrixView<const B> add,
-                         const ColumnShare<Wide<B>>& share, const RowAdapters& adapters) {
+                         const ColumnShare<Wide<B>>& share) {
   const Index each = rows_for_a_group(where, in.rows, h.blocks, Shape::lanes);
   const Index groups = (in.rows + each - 1) / each * h.blocks;
   const Index blocks = (groups + Shape::groups - 1) / Shape::groups;
   launch<reflect_rows_kernel<A, B, terms, Shape>>(where, dim3(static_cast<unsigned>(blocks)),
-                                                  Shape::threads, 0, h, in, out, add, share,
-                                                  adapters, each);
+                                                  Shape::threads, 0, h, in, out, add, share, each);
 }
 
 /// Vectors of 16 bytes where sizes and addresses allow it, else of 4, else single elements.
 template <class A, class B, int terms>
 void reflect_rows_of(const Launch& where, const Reflection<Wide<B>>& h, MatrixView<const A> in,
-                     MatrixView<B> out, MatrixView<const B> add, const ColumnShare<Wide<B>>& share,
-                     const RowAdapters& adapters) {
+                     MatrixView<B> out, MatrixView<const B> add,
+                     const ColumnShare<Wide<B>>& share) {
   const auto fits = [&](int vector) {
     return h.block_size % vector == 0 && aligned(in, vector) && aligned(out, vector) &&
-           aligned(add, vector) && aligned(h.unit, vector) && aligned(share.sums, vector) &&
-           adapters.unit_step % vector == 0;
+           aligned(add, vector) && aligned(h.unit, vector) && aligned(share.sums, vector);
   };
   const auto run = [&](auto shape) {
-    launch_reflect_rows<A, B, terms, decltype(shape)>(where, h, in, out, add, share, adapters);
+    launch_reflect_rows<A, B, terms, decltype(shape)>(where, h, in, out, add, share);
   };
   constexpr int full = full_vector<A>, pair = sizeof(A) < 4 ? 2 : 1;
   if constexpr (std::is_same_v<A, B>) {
@@ -174,11 +163,10 @@ void reflect_rows_of(const Launch& where, const Reflection<Wide<B>>& h, MatrixVi
 
 template <class A, class B>
 void reflect_rows(const Launch& where, const Reflection<Wide<B>>& h, MatrixView<const A> in,
-                  MatrixView<B> out, MatrixView<const B> add, const ColumnShare<Wide<B>>& share,
-                  const RowAdapters& adapters) {
+                  MatrixView<B> out, MatrixView<const B> add, const ColumnShare<Wide<B>>& share) {
   if (in.empty()) return;
   const auto run = [&](auto terms) {
-    reflect_rows_of<A, B, decltype(terms)::value>(where, h, in, out, add, share, adapters);
+    reflect_rows_of<A, B, decltype(terms)::value>(where, h, in, out, add, share);
   };
   h.terms() == 0   ? run(std::integral_constant<int, 0>{})
   : h.terms() == 1 ? run(std::integral_constant<int, 1>{})

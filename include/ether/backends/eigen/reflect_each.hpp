@@ -13,7 +13,7 @@ ETHER_BEGIN_NAMESPACE
 namespace detail {
 
 /// out = in H + add, one row; no add where it is nullptr. out may be in or add.
-template <int Terms, Place Where, class P, class U, class A, class B, class Add>
+template <int Terms, class P, class U, class A, class B, class Add>
 EIGEN_DONT_INLINE void reflect_row(const RowReflection<P, U>& h, const A* in, B* out, Add add) {
   P factors[Terms == 0 ? 1 : Terms];
   Vectors<Terms, U> w;
@@ -22,8 +22,8 @@ EIGEN_DONT_INLINE void reflect_row(const RowReflection<P, U>& h, const A* in, B*
     dot_block<Terms, 1>(h, b, in + column, 0, factors, Terms);
     for (int k = 0; k < Terms; ++k) w.vector[k] = h.unit.row(k) + column;
     const auto finish = [&](auto add_row) ETHER_INLINE_LAMBDA {
-      add_vectors<Terms, 1, Where>(in + column, 0, out + column, 0, add_row, 0, h.block_size, w,
-                                   factors);
+      add_vectors<Terms, 1, Place::cached>(in + column, 0, out + column, 0, add_row, 0,
+                                           h.block_size, w, factors);
     };
     if constexpr (std::is_null_pointer_v<Add>)
       finish(nullptr);
@@ -37,17 +37,16 @@ template <class P, class U, class A, class B, class C>
 void reflect_rows(EigenContext& ctx, const RowReflections<P, U>& h, MatrixView<const A> in,
                   MatrixView<B> out, MatrixView<const C> add) {
   if (in.empty()) return;
-  bool in_place = false;
-  if constexpr (std::is_same_v<A, B>) in_place = in.data == out.data;
+  const bool stays = same_matrix(in, out) && add.rows == 0;  // without an H
   ctx.parallel_for(in.rows, in.rows * in.cols * (1 + h.terms()), [&](Index r, int) {
     const RowReflection<P, U> row = h.row(r);
-    if (in_place && row.terms() == 0 && add.rows == 0) return;
+    if (stays && row.terms() == 0) return;
     with_terms(row.terms(), [&](auto terms) {
       constexpr int count = decltype(terms)::value;
       if (add.rows == 0)
-        reflect_row<count, Place::memory>(row, in.row(r), out.row(r), nullptr);
+        reflect_row<count>(row, in.row(r), out.row(r), nullptr);
       else
-        reflect_row<count, Place::memory>(row, in.row(r), out.row(r), add.row(r));
+        reflect_row<count>(row, in.row(r), out.row(r), add.row(r));
     });
   });
 }
@@ -71,8 +70,7 @@ void pack_tokens(EigenContext& ctx, const RowReflections<P, U>& h, MatrixView<co
     for (Index r = 0; r < count; ++r) {
       const RowReflection<P, U> row = h.row(first + r);
       with_terms(row.terms(), [&](auto terms) {
-        reflect_row<decltype(terms)::value, Place::cached>(row, a.row(first + r), rows.row(r),
-                                                           nullptr);
+        reflect_row<decltype(terms)::value>(row, a.row(first + r), rows.row(r), nullptr);
       });
     }
     pack_group(identity<P>(a.cols), MatrixView<const P>(rows.middle_rows(0, count)), first, tokens,

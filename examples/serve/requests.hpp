@@ -1,6 +1,7 @@
 #pragma once
 
-/// A small random Llama, adapters for it, and requests: for those who have none at hand.
+/// Requests from a file; and for those who have none at hand, a small random Llama, adapters for it, and
+/// requests.
 
 #include <ether/ether.hpp>
 #include <ether/io.hpp>
@@ -16,6 +17,52 @@ namespace serve {
 
 namespace fs = std::filesystem;
 using ether::Index;
+
+using Token = std::int32_t;
+
+struct Request {
+  std::string id, adapter;  // the adapter's directory; empty: none
+  std::vector<Token> prompt;
+  Index most_tokens = 16;
+  double temperature = 0;  // 0: the likeliest token
+  std::uint64_t seed = 0;
+};
+
+/// A line of JSON for each: {"id": .., "adapter": .., "prompt": [..], "max_tokens": .., "temperature": .., "seed": ..}
+std::vector<Request> read_requests(const fs::path& path, Index vocabulary) {
+  using ether::detail::fail;
+  std::ifstream file(path);
+  if (!file) fail<ether::io_error>(path.string(), " cannot be read");
+  std::vector<Request> requests;
+  std::string line;
+  for (int number = 1; std::getline(file, line); ++number) {
+    if (line.find_first_not_of(" \t\r") == line.npos) continue;
+    const std::string where = path.string() + " line " + std::to_string(number);
+    try {
+      const auto json = nlohmann::json::parse(line);
+      Request r;
+      r.id = json.value("id", std::to_string(number));
+      r.adapter = json.value("adapter", "");
+      r.prompt = json.at("prompt").get<std::vector<Token>>();
+      r.most_tokens = json.value("max_tokens", r.most_tokens);
+      r.temperature = json.value("temperature", r.temperature);
+      r.seed = json.value("seed", r.seed);
+      for (const Token token : r.prompt)
+        if (token < 0 || token >= vocabulary)
+          fail<ether::format_error>(where, ": token ", token, " is not below the vocabulary's ",
+                                    vocabulary);
+      if (r.prompt.empty() || r.most_tokens < 1 || r.most_tokens > 1 << 20 || !(r.temperature >= 0))
+        fail<ether::format_error>(where,
+                                  ": a request needs a prompt, max_tokens of 1 to 1048576, and a "
+                                  "temperature of 0 or more");
+      requests.push_back(std::move(r));
+    } catch (const nlohmann::json::exception& e) {
+      fail<ether::format_error>(where, ": ", e.what());
+    }
+  }
+  if (requests.empty()) fail<ether::format_error>(path.string(), " has no requests");
+  return requests;
+}
 
 struct Demo {
   fs::path model, adapters, requests;
